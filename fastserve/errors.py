@@ -1,0 +1,179 @@
+"""What can go wrong, as codes; only `http/status.py` knows their HTTP numbers.
+
+Every error that a client may see is a `FastServeError`: its text says what was expected, what came, and where. Texts never
+hold internal names, paths of the server's disk or addresses.
+"""
+
+from enum import Enum
+
+MAX_QUOTED_CHARS = 256
+
+
+class ErrorCode(Enum):
+    """The gRPC canonical codes (grpc/doc/statuscodes.md), and the three that HTTP alone distinguishes."""
+
+    CANCELLED = "CANCELLED"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    NOT_FOUND = "NOT_FOUND"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    UNSUPPORTED_MEDIA = "UNSUPPORTED_MEDIA"
+
+
+class FastServeError(Exception):
+    """An answer that is not the one asked for. `retry_after_s`: how long waiting would help, where it would."""
+
+    code = ErrorCode.INTERNAL
+    retry_after_s: float | None = None
+
+
+class InvalidRequest(FastServeError):
+    """The request as a whole makes no sense; the text is the whole message."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+
+class InvalidJson(FastServeError):
+    """The body is not JSON. `offset_bytes` counts from the body's first byte."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+    def __init__(self, reason: str, offset_bytes: int) -> None:
+        super().__init__(f"JSON Parse error: {reason} at offset: {offset_bytes}")
+        self.offset_bytes = offset_bytes
+
+
+class InvalidTensor(FastServeError):
+    """A value does not fit its tensor. `path` is a JSON path (`$.instances[3].signal[1]`)."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+    def __init__(self, *, expected: str, got: str, path: str) -> None:
+        super().__init__(f"expected {expected}, got {got} - at `{path}`")
+        self.path = path
+
+
+class ModelNotFound(FastServeError):
+    """No model of that name is configured."""
+
+    code = ErrorCode.NOT_FOUND
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"no model named {quoted(model)}")
+        self.model = model
+
+
+class VersionNotFound(FastServeError):
+    """The model is known; that version is not served. `version` None: no version is (see `reason`)."""
+
+    code = ErrorCode.NOT_FOUND
+
+    def __init__(self, model: str, version: int | None, reason: str = "") -> None:
+        which = "any version" if version is None else f"version {version}"
+        super().__init__(f"model {quoted(model)} does not serve {which}" + (f": {reason}" if reason else ""))
+        self.model = model
+        self.version = version
+
+
+class LabelNotFound(FastServeError):
+    """The model is known; no version has that label."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+    def __init__(self, model: str, label: str) -> None:
+        super().__init__(f"model {quoted(model)} has no label {quoted(label)}")
+        self.model = model
+        self.label = label
+
+
+class ModelNotReady(FastServeError):
+    """Known, and not there yet: loading, or none of its versions loads."""
+
+    code = ErrorCode.UNAVAILABLE
+    retry_after_s = 1.0
+
+
+class QueueFull(FastServeError):
+    """The model's queue holds as many rows as it may."""
+
+    code = ErrorCode.RESOURCE_EXHAUSTED
+    retry_after_s = 1.0
+
+
+class DeadlineExceeded(FastServeError):
+    """The request's time ran out before its answer was there."""
+
+    code = ErrorCode.DEADLINE_EXCEEDED
+
+
+class Cancelled(FastServeError):
+    """The caller went away; nobody reads this answer."""
+
+    code = ErrorCode.CANCELLED
+
+
+class Draining(FastServeError):
+    """The server is shutting down and takes no new work."""
+
+    code = ErrorCode.UNAVAILABLE
+    retry_after_s = 1.0
+
+
+class RunFailed(FastServeError):
+    """The model itself failed on this input."""
+
+    code = ErrorCode.INTERNAL
+
+
+class RunRefused(FastServeError):
+    """The backend refused the input (a rank, a dimension, a value that the graph does not take)."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+
+class PayloadTooLarge(FastServeError):
+    """The body is over the limit, as sent or once decompressed."""
+
+    code = ErrorCode.PAYLOAD_TOO_LARGE
+
+    def __init__(self, max_body_bytes: int) -> None:
+        super().__init__(f"the body is larger than {max_body_bytes} bytes (--max-body-bytes)")
+
+
+class UnsupportedEncoding(FastServeError):
+    """A Content-Encoding that is not read."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA
+
+
+class UnknownPath(FastServeError):
+    """No protocol has that path."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class WrongMethod(FastServeError):
+    """The path exists, with other methods."""
+
+    code = ErrorCode.METHOD_NOT_ALLOWED
+
+
+class LoadFailed(FastServeError):
+    """A model's files cannot be served; the text says why and what to do. For operators, not clients."""
+
+
+class ConfigError(FastServeError):
+    """A configuration that cannot be used; the text names file, key and the nearest known key."""
+
+
+def quoted(value: str) -> str:
+    """`value` in quotes, cut to 256 characters, so that no error grows with its request."""
+    cut = value if len(value) <= MAX_QUOTED_CHARS else value[:MAX_QUOTED_CHARS] + "..."
+    return f'"{cut}"'

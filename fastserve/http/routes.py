@@ -1,0 +1,48 @@
+"""Which function answers which path. Paths are matched once decoded.
+
+A protocol owns the paths its `owns` pattern matches: whatever goes wrong there is answered in its shape.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Protocol as TypingProtocol
+
+from msgspec import Struct
+
+from fastserve.errors import FastServeError
+from fastserve.http.message import Pending, Reply, Request, Response
+
+InferEndpoint = Callable[[Request, Reply], Pending | None]
+"""A plain function: calls `reply` exactly once, now or later, from any thread."""
+
+WaitingEndpoint = Callable[[Request], Awaitable[Response]]
+"""A coroutine function, for what waits for other things than the engine."""
+
+
+class Route(Struct, frozen=True):
+    """`pattern` fully matches the decoded path; its named groups become `request.params` (absent groups are left out).
+
+    `scope`: the right it takes (infer, read, log, admin, or open for health). Exactly one of `infer` and `waits` is set.
+    """
+
+    method: str
+    pattern: re.Pattern[str]
+    scope: str
+    infer: InferEndpoint | None = None
+    waits: WaitingEndpoint | None = None
+
+
+class Protocol(TypingProtocol):
+    """What a folder under `protocols/` gives the server."""
+
+    name: str
+    owns: re.Pattern[str]
+
+    def routes(self) -> list[Route]:
+        """Every path it answers; the first match wins."""
+
+    def unmatched(self, method: str, path: str) -> FastServeError:
+        """The error for an owned path that no route matches with that method."""
+
+    def encode_error(self, error: FastServeError) -> Response:
+        """`error` in this protocol's body and status."""

@@ -1,0 +1,31 @@
+"""Error code to HTTP status: the only place that knows both."""
+
+from fastserve.errors import ErrorCode, FastServeError
+
+STATUS: dict[ErrorCode, int] = {
+    ErrorCode.CANCELLED: 499,
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.PERMISSION_DENIED: 403,
+    ErrorCode.RESOURCE_EXHAUSTED: 429,
+    ErrorCode.UNIMPLEMENTED: 501,
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.UNSUPPORTED_MEDIA: 415,
+}
+
+
+def status_of(error: FastServeError) -> int:
+    """The HTTP status for `error`."""
+    return STATUS[error.code]
+
+
+def retry_headers(error: FastServeError) -> list[tuple[str, str]]:
+    """`Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting helps."""
+    if error.retry_after_s is None:
+        return []
+    return [("retry-after", str(max(1, round(error.retry_after_s))))]

@@ -1,0 +1,137 @@
+"""What passes between protocols, engine and backends: tensors, signatures, requests, results. Plain values only."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum, IntEnum
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from fastserve.errors import FastServeError
+
+Tensor = np.ndarray[Any, np.dtype[Any]]
+"""C-contiguous. STRING tensors are object arrays of `str`; BFLOAT16 tensors are uint16 arrays of their bits."""
+
+
+class DType(IntEnum):
+    """Element types, by ONNX's own numbers (onnx.proto3, TensorProto.DataType)."""
+
+    FLOAT = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    STRING = 8
+    BOOL = 9
+    FLOAT16 = 10
+    DOUBLE = 11
+    UINT32 = 12
+    UINT64 = 13
+    BFLOAT16 = 16
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The dtype of this type's arrays here (STRING: object; BFLOAT16: uint16)."""
+        return _NUMPY[self]
+
+
+_NUMPY: dict[DType, np.dtype[Any]] = {
+    DType.FLOAT: np.dtype("float32"),
+    DType.UINT8: np.dtype("uint8"),
+    DType.INT8: np.dtype("int8"),
+    DType.UINT16: np.dtype("uint16"),
+    DType.INT16: np.dtype("int16"),
+    DType.INT32: np.dtype("int32"),
+    DType.INT64: np.dtype("int64"),
+    DType.STRING: np.dtype("object"),
+    DType.BOOL: np.dtype("bool"),
+    DType.FLOAT16: np.dtype("float16"),
+    DType.DOUBLE: np.dtype("float64"),
+    DType.UINT32: np.dtype("uint32"),
+    DType.UINT64: np.dtype("uint64"),
+    DType.BFLOAT16: np.dtype("uint16"),
+}
+
+
+class TensorSpec(Struct, frozen=True):
+    """Name, element type and shape of one input or output.
+
+    `shape` None: unknown rank; a dimension of -1 is free, its symbol (if any) stands in `dim_names` at the same place.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...] | None
+    dim_names: tuple[str, ...] = ()
+
+
+class Signature(Struct, frozen=True):
+    """A model's named inputs and outputs, in the graph's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Batching(Struct, frozen=True):
+    """Whether rows of different requests may share a run, as found from the graph and proven by the probe run."""
+
+    batchable: bool
+    reason: str
+
+
+class VersionState(Enum):
+    """Life of one version in one worker."""
+
+    UNLOADED = "UNLOADED"
+    LOADING = "LOADING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+    FAILED = "FAILED"
+
+
+class VersionStatus(Struct, frozen=True):
+    """One line of a model's status; `reason` says why it is FAILED, else empty."""
+
+    version: int
+    state: VersionState
+    reason: str = ""
+
+
+class InferRequest(Struct):
+    """What a protocol asks of the engine.
+
+    `inputs`: every input of the signature by name. `outputs`: names wanted, None for all, in the signature's order.
+    `deadline_ns`: on the engine's clock; 0 for none. `priority`: higher leaves first.
+    """
+
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...] | None = None
+    id: str = ""
+    deadline_ns: int = 0
+    priority: int = 0
+
+
+class Timing(Struct):
+    """Where one request's time went. `batch_rows`: rows of the batch that it rode in."""
+
+    queue_ns: int = 0
+    run_ns: int = 0
+    batch_rows: int = 0
+
+
+class InferResult(Struct):
+    """What the engine answers. Arrays are the receiver's own."""
+
+    model: str
+    version: int
+    outputs: dict[str, Tensor]
+    timing: Timing
+
+
+Answer = Callable[[InferResult | FastServeError], None]
+"""Called exactly once per submitted request, from any thread."""
+
+Metadata = Mapping[str, str]
+"""A model file's own key/value metadata."""
