@@ -1,0 +1,111 @@
+"""What an operator may set: each option is one field here, with its bound, unit, default and sentence.
+
+The command line, the environment and the configuration file are all made from these fields.
+Thread: read once before any other thread starts; frozen afterwards.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+PATH_FIELD = {"path": True}
+
+VersionPolicy = Literal["latest", "all"] | dict[str, int] | tuple[int, ...]
+"""Which versions are served: the newest, all, the newest n as `{"latest": n}`, or these numbers."""
+
+
+class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The doors: where requests come in, and what a request may take."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0: any free one.")] = 8000
+    workers: Annotated[int, Meta(ge=1, le=1024, description="Processes that serve, with an engine each.")] = 1
+    interface: Annotated[
+        Literal["rsgi", "asgi"], Meta(description="How Granian calls the app: rsgi (faster) or asgi.")
+    ] = "rsgi"
+    max_body_bytes: Annotated[
+        int, Meta(ge=1, le=1 << 40, description="Largest body, as sent and once decompressed, in bytes.")
+    ] = 64 << 20
+    request_timeout_ms: Annotated[
+        int,
+        Meta(ge=0, le=86_400_000, description="Time for one request, body to answer, in milliseconds; 0: no limit."),
+    ] = 30_000
+    drain_timeout_ms: Annotated[
+        int, Meta(ge=0, le=86_400_000, description="Time that requests in flight get at shutdown, in milliseconds.")
+    ] = 30_000
+    drain_delay_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400_000,
+            description="Time to go on serving, not ready, before shutdown begins, in milliseconds.",
+        ),
+    ] = 0
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="Origin of web pages that may call; * for any.", extra={"option": "cors_origin"}),
+    ] = ()
+    log_dir: Annotated[
+        str | None, Meta(description="Directory for the server's log file, beside standard error.", extra=PATH_FIELD)
+    ] = None
+    uds: Annotated[
+        str | None, Meta(description="Unix socket to listen on, instead of host and port.", extra=PATH_FIELD)
+    ] = None
+    ssl_certificate: Annotated[
+        str | None, Meta(description="Certificate chain (PEM): serve HTTPS.", extra=PATH_FIELD)
+    ] = None
+    ssl_keyfile: Annotated[str | None, Meta(description="Private key (PEM) of the certificate.", extra=PATH_FIELD)] = (
+        None
+    )
+    ssl_ca: Annotated[
+        str | None,
+        Meta(description="Authorities (PEM) that must have signed a client's certificate.", extra=PATH_FIELD),
+    ] = None
+
+
+class RepositoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where models are looked for, how often, and which of their versions are served."""
+
+    path: Annotated[
+        tuple[str, ...], Meta(description="A model file, a model's folder or a folder of models.", extra=PATH_FIELD)
+    ] = ()
+    poll_seconds: Annotated[
+        float, Meta(ge=0, le=86_400, description="Time between looks for new versions, in seconds; 0: only when asked.")
+    ] = 1.0
+    versions: Annotated[
+        VersionPolicy, Meta(description="Versions to serve of models that say nothing themselves: latest or all.")
+    ] = "latest"
+
+
+class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What differs from the defaults for one model."""
+
+    name: Annotated[str, Meta(min_length=1, description="The model's name in URLs.")]
+    path: Annotated[
+        str | None, Meta(description="Its file or folder; without one it is found in the repository.", extra=PATH_FIELD)
+    ] = None
+    versions: Annotated[
+        VersionPolicy | None, Meta(description="latest, all, {latest = n} or a list; default: the repository's.")
+    ] = None
+    labels: Annotated[dict[str, int], Meta(description="Names for versions, as in /labels/stable.")] = {}
+    aliases: Annotated[tuple[str, ...], Meta(description="Other names of the model in URLs.")] = ()
+    max_batch_rows: Annotated[int, Meta(ge=1, le=65_536, description="Largest batch, in rows.")] = 64
+    max_queue_delay_us: Annotated[
+        int, Meta(ge=0, le=60_000_000, description="Longest wait of the oldest request for others, in microseconds.")
+    ] = 0
+    max_queue_rows: Annotated[
+        int, Meta(ge=1, le=1 << 30, description="Rows that may wait; beyond that requests get 429.")
+    ] = 4096
+    slots: Annotated[int, Meta(ge=0, le=1024, description="Batches that may run at a time; 0: planned.")] = 0
+    threads: Annotated[int, Meta(ge=0, le=1024, description="Threads inside one run; 0: planned.")] = 0
+    providers: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="onnxruntime execution providers, best first.")
+    ] = ("CPUExecutionProvider",)
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that was set, from all places."""
+
+    server: Annotated[ServerConfig, Meta(description="The doors.")] = ServerConfig()
+    repository: Annotated[RepositoryConfig, Meta(description="Where models are.")] = RepositoryConfig()
+    models: Annotated[tuple[ModelConfig, ...], Meta(description="What differs for single models.")] = ()

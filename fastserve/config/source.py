@@ -1,0 +1,169 @@
+"""A `fastserve.toml` as a Config: every mistake in it is told with file, line and key."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig
+from fastserve.config.options import OPTIONS
+from fastserve.errors import ConfigError
+
+Keys = tuple[str | int, ...]
+"""Where in a file: `("models", 0, "path")`."""
+
+
+def read_file(path: Path, env: Mapping[str, str]) -> Config:
+    """The file's Config; `${NAME}` in strings comes from `env`, relative paths are relative to the file's folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {_lower_first(str(error))}") from None
+    source = _Source(path=path, text=text)
+    source.refuse_unknown_keys(raw)
+    config = source.convert(source.expand(raw, env))
+    source.check_policies(config)
+    source.check_names(config.models)
+    return _resolve_paths(config, path.absolute().parent)
+
+
+def _resolve_paths(config: Config, base: Path) -> Config:
+    """Every path in `config` made absolute."""
+    server = {
+        option.field: str(base / value)
+        for option in OPTIONS.values()
+        if option.is_path and option.section == "server" and (value := getattr(config.server, option.field))
+    }
+    paths = tuple(str(base / path) for path in config.repository.path)
+    return Config(
+        server=msgspec.structs.replace(config.server, **server),
+        repository=msgspec.structs.replace(config.repository, path=paths),
+        models=tuple(
+            msgspec.structs.replace(model, path=str(base / model.path)) if model.path else model
+            for model in config.models
+        ),
+    )
+
+
+class _Source(Struct, frozen=True):
+    """One configuration file, to say where in it something is wrong."""
+
+    path: Path
+    text: str
+
+    def error(self, keys: Keys, reason: str) -> ConfigError:
+        """A ConfigError at `keys`, with its line where that is found."""
+        line = line_of(self.text, keys)
+        place = f"{self.path}, line {line}" if line else str(self.path)
+        return ConfigError(f"{place}: {_dotted(keys)}: {reason}" if keys else f"{place}: {reason}")
+
+    def refuse_unknown_keys(self, raw: dict[str, Any]) -> None:
+        """Raises ConfigError for the first key that is not a field, naming the nearest that is."""
+        for keys, table, struct in _tables(raw):
+            known = struct.__struct_fields__
+            for key in table:
+                if key not in known:
+                    near = get_close_matches(key, known, n=1, cutoff=0.6)
+                    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+                    raise self.error((*keys, key), f"unknown key; {hint}")
+
+    def expand(self, value: Any, env: Mapping[str, str], keys: Keys = ()) -> Any:
+        """`value` with every `${NAME}` replaced by the environment's value."""
+        if isinstance(value, dict):
+            return {key: self.expand(item, env, (*keys, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.expand(item, env, (*keys, i)) for i, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+
+        def variable(match: re.Match[str]) -> str:
+            if match[1] not in env:
+                raise self.error(keys, f"the environment has no variable {match[1]}")
+            return env[match[1]]
+
+        return re.sub(r"\$\{(\w+)\}", variable, value)
+
+    def convert(self, raw: dict[str, Any]) -> Config:
+        """The fields' types and bounds. Not strict: what came out of `${PORT}` is a string and means a number."""
+        repository = raw.get("repository")
+        if isinstance(repository, dict) and isinstance(repository.get("path"), str):
+            repository["path"] = [repository["path"]]
+        try:
+            return msgspec.convert(raw, Config, strict=False)
+        except msgspec.ValidationError as error:
+            # msgspec's text: "Expected `int` <= 65535 - at `$.models[0].port`"
+            reason, _, at = str(error).partition(" - at `")
+            found = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", at)
+            keys = tuple(int(index) if index else key for key, index in found)
+            raise self.error(keys, _lower_first(reason)) from None
+
+    def check_policies(self, config: Config) -> None:
+        """A policy that is a table says `latest` and nothing else."""
+        policies: list[tuple[Keys, Any]] = [(("repository", "versions"), config.repository.versions)]
+        policies += [(("models", i, "versions"), model.versions) for i, model in enumerate(config.models)]
+        for keys, policy in policies:
+            if isinstance(policy, dict) and (set(policy) != {"latest"} or policy["latest"] < 1):
+                raise self.error(keys, "expected {latest = n} with n at least 1")
+
+    def check_names(self, models: tuple[ModelConfig, ...]) -> None:
+        """Names and aliases are used once."""
+        owner: dict[str, str] = {}
+        for i, model in enumerate(models):
+            for name in (model.name, *model.aliases):
+                if name in owner:
+                    raise self.error(("models", i), f'the name "{name}" is already that of model "{owner[name]}"')
+                owner[name] = model.name
+
+
+def _tables(raw: dict[str, Any]) -> Iterator[tuple[Keys, dict[str, Any], type[Struct]]]:
+    """Every table of the file and the struct that it must fit; what is no table is for the conversion to refuse."""
+    yield (), raw, Config
+    for name, struct in (("server", ServerConfig), ("repository", RepositoryConfig)):
+        if isinstance(raw.get(name), dict):
+            yield (name,), raw[name], struct
+    models = raw.get("models")
+    for i, model in enumerate(models if isinstance(models, list) else []):
+        if isinstance(model, dict):
+            yield ("models", i), model, ModelConfig
+
+
+def line_of(text: str, keys: Keys) -> int | None:
+    """The line of a key in TOML text; of its table where the key itself is not found; None where neither is.
+
+    Reads `[table]`, `[[array]]` and `key = ...` lines, which is how these files are written.
+    """
+    table: Keys = ()
+    seen: dict[str, int] = {}
+    best: int | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := re.match(r"\s*\[\[\s*[\"']?([\w-]+)[\"']?\s*\]\]", line):
+            seen[match[1]] = seen.get(match[1], -1) + 1
+            table = (match[1], seen[match[1]])
+        elif match := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
+            table = tuple(re.sub("[\"']", "", match[1]).split("."))
+        elif match := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):
+            if (*table, match[1]) == keys[: len(table) + 1]:
+                return number
+            continue
+        if table and table == keys[: len(table)]:
+            best = number
+    return best
+
+
+def _dotted(keys: Keys) -> str:
+    """`("models", 0, "path")` as `models[0].path`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
