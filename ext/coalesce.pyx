@@ -1,0 +1,136 @@
+"""Rows of many requests into one bound buffer; one output into a row range per request.
+
+Thread: any. Above 64 kB the copying runs without the GIL; the caller keeps the buffers to itself while it does.
+Memory: borrows every array until it returns; what `split` answers owns its memory, so the output can be bound again.
+"""
+
+cimport numpy as cnp
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.string cimport memcmp, memcpy, memmove
+
+import numpy as np
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    # Steals a reference to `descr`; raises MemoryError, or ValueError when the size does not fit a ssize_t.
+    object PyArray_NewFromDescr(
+        PyTypeObject* subtype, cnp.dtype descr, int rank, cnp.npy_intp* dims, cnp.npy_intp* strides, void* data,
+        int flags, PyObject* like,
+    )
+    PyTypeObject PyArray_Type
+    bint PyDataType_REFCHK(cnp.dtype descr)
+
+cdef enum:
+    NOGIL_BYTES = 65536  # below this, giving up the GIL costs more than copying
+    MAX_RANK = 64  # NumPy's own limit
+
+
+cdef inline void copy_bytes(void* target, const void* source, Py_ssize_t byte_count) noexcept:
+    """Copy, leaving the GIL to others while it is long. `memmove`: a part may be a view of the buffer itself."""
+    if byte_count >= NOGIL_BYTES:
+        with nogil:
+            memmove(target, source, byte_count)
+    elif byte_count > 0:
+        memmove(target, source, byte_count)
+
+
+cdef int check_part(cnp.ndarray buffer, cnp.ndarray part) except -1:
+    """Raise ValueError unless `part` holds rows of `buffer`'s shape and type."""
+    cdef int rank = cnp.PyArray_NDIM(buffer)
+    if (
+        cnp.PyArray_NDIM(part) != rank
+        or memcmp(cnp.PyArray_DIMS(part) + 1, cnp.PyArray_DIMS(buffer) + 1, (rank - 1) * sizeof(cnp.npy_intp)) != 0
+    ):
+        raise ValueError(f"expected rows of shape {np.shape(buffer)[1:]}, got an array of shape {np.shape(part)}")
+    if part.descr is not buffer.descr and part.dtype != buffer.dtype:
+        raise ValueError(f"expected {buffer.dtype}, got {part.dtype}")
+    return 0
+
+
+cdef int check_rows(cnp.ndarray array, str what) except -1:
+    """Raise ValueError unless `array` has rows of plain bytes, one after the other."""
+    if cnp.PyArray_NDIM(array) < 1:
+        raise ValueError(f"expected {what} of rank 1 or more, got a scalar")
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        raise ValueError(f"expected a contiguous {what}")
+    if PyDataType_REFCHK(array.descr):
+        raise ValueError(f"expected {what} of numbers, got Python objects")
+    return 0
+
+
+def gather(cnp.ndarray buffer not None, list parts not None, /):
+    """Copy the rows of all `parts`, one after the other, into the first rows of `buffer`; answer how many there are.
+
+    `buffer` is [capacity, ...], contiguous and writable; each part [rows, ...] of the same row shape and dtype. Raises
+    ValueError when a part does not fit; rows of earlier parts are copied by then. Strings (object arrays) are refused: they
+    need references, not bytes, and are never bound.
+    """
+    check_rows(buffer, "buffer")
+    if not cnp.PyArray_ISWRITEABLE(buffer):
+        raise ValueError("expected a writable buffer")
+    cdef char* start = cnp.PyArray_BYTES(buffer)
+    cdef Py_ssize_t capacity = cnp.PyArray_DIM(buffer, 0)
+    cdef Py_ssize_t row_bytes = cnp.PyArray_NBYTES(buffer) // capacity if capacity > 0 else 0
+    cdef Py_ssize_t filled = 0, rows
+    cdef cnp.ndarray part
+    for item in parts:
+        if not isinstance(item, np.ndarray):
+            raise TypeError(f"expected an array, got {type(item).__name__}")
+        part = item
+        check_part(buffer, part)
+        rows = cnp.PyArray_DIM(part, 0)
+        if rows > capacity - filled:  # not `filled + rows > capacity`: this cannot overflow
+            raise ValueError(f"expected at most {capacity} rows, got {filled} and {rows} more")
+        if not cnp.PyArray_IS_C_CONTIGUOUS(part):
+            part = np.array(part, order="C", copy=True)
+        copy_bytes(start + filled * row_bytes, cnp.PyArray_DATA(part), rows * row_bytes)
+        filled += rows
+    return filled
+
+
+def split(cnp.ndarray output not None, list rows not None, /):
+    """Answer an owned copy of each range of `output`'s rows: the first rows[0] of them, then rows[1], and so on.
+
+    Raises ValueError unless `rows` holds counts whose sum is the number of rows. Object arrays are copied by reference.
+    """
+    if cnp.PyArray_NDIM(output) < 1:
+        raise ValueError("expected an output of rank 1 or more, got a scalar")
+    cdef Py_ssize_t left = cnp.PyArray_DIM(output, 0), taken = 0, count
+    for item in rows:
+        count = item
+        if count < 0 or count > left:
+            raise ValueError(f"expected row counts that sum to {len(output)}, got {rows}")
+        left -= count
+    if left != 0:
+        raise ValueError(f"expected row counts that sum to {len(output)}, got {rows}")
+    if not cnp.PyArray_IS_C_CONTIGUOUS(output) or PyDataType_REFCHK(output.descr):
+        return split_plainly(output, rows)
+    cdef cnp.npy_intp shape[MAX_RANK]
+    cdef int rank = cnp.PyArray_NDIM(output)
+    memcpy(shape, cnp.PyArray_DIMS(output), rank * sizeof(cnp.npy_intp))
+    cdef const char* source = cnp.PyArray_BYTES(output)
+    cdef Py_ssize_t row_bytes = cnp.PyArray_NBYTES(output) // shape[0] if shape[0] > 0 else 0
+    cdef list parts = []
+    cdef cnp.dtype descr = output.descr
+    cdef object part
+    for item in rows:
+        count = item
+        shape[0] = count
+        Py_INCREF(descr)
+        part = PyArray_NewFromDescr(&PyArray_Type, descr, rank, shape, NULL, NULL, 0, NULL)
+        copy_bytes(cnp.PyArray_DATA(part), source, count * row_bytes)
+        source += count * row_bytes
+        parts.append(part)
+    return parts
+
+
+cdef list split_plainly(cnp.ndarray output, list rows):
+    """`split` for arrays whose rows are not plain bytes in order: object arrays and views."""
+    cdef Py_ssize_t taken = 0
+    cdef list parts = []
+    for count in rows:
+        parts.append(output[taken : taken + count].copy())
+        taken += count
+    return parts
