@@ -1,0 +1,1 @@
+"""TensorFlow Serving's REST API: `routes` (paths), `codec` (predict's JSON), `schema` (status, metadata), `errors`."""
