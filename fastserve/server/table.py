@@ -1,0 +1,83 @@
+"""The table that `serve` prints once its models are loaded, and that `check` and `models` print too.
+
+Thread: any. Memory: plain strings in, one string out; who prints it decides where.
+"""
+
+import os
+from collections.abc import Sequence
+from io import StringIO
+
+from msgspec import Struct
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fastserve.types import DType, TensorSpec
+
+MIN_COLUMNS = 100
+"""Where nothing says how wide the terminal is (a log file), lines may be this long."""
+
+STATE_STYLES = {"READY": "green", "FAILED": "red", "LOADING": "yellow", "DRAINING": "yellow"}
+
+
+class ModelRow(Struct, frozen=True, kw_only=True):
+    """One version of one model, in words. `reason`: why it is FAILED; `batch`: yes, or no and why not."""
+
+    model: str
+    version: str = ""
+    state: str = ""
+    inputs: str = ""
+    outputs: str = ""
+    batch: str = ""
+    threads: str = ""
+    provider: str = ""
+    reason: str = ""
+
+
+COLUMNS = ("model", "version", "state", "inputs", "outputs", "batch", "threads", "provider")
+
+
+def spec_text(spec: TensorSpec) -> str:
+    """`image float[rows, 8, 8]`: a free dimension by its name, or ?; unknown rank as [...]."""
+    if spec.shape is None:
+        dims = "..."
+    else:
+        names = spec.dim_names or ("",) * len(spec.shape)
+        dims = ", ".join(name or "?" if dim < 0 else str(dim) for dim, name in zip(spec.shape, names, strict=False))
+    return f"{spec.name} {DType(spec.dtype).name.lower()}[{dims}]"
+
+
+def render_table(rows: Sequence[ModelRow], urls: Sequence[str] = ()) -> str:
+    """The table and the URLs, as text for standard output; without colours where NO_COLOR is set or it is no terminal.
+
+    Columns that are empty in every row are left out; a failed row's reason takes a line of its own below it.
+    """
+    console = _console()
+    shown = [name for name in COLUMNS if name in COLUMNS[:3] or any(getattr(row, name) for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in shown:
+        table.add_column(name, overflow="fold", no_wrap=name == "state")
+    for row in rows:
+        table.add_row(*(Text(getattr(row, name), style=_style(name, row)) for name in shown))
+    with console.capture() as captured:
+        if rows:
+            console.print(table)
+        for row in rows:
+            if row.reason:
+                console.print(Text(f"{' '.join(filter(None, (row.model, row.version)))}: {row.reason}", style="red"))
+        for url in urls:
+            console.print(Text(url, style="bold"))
+    lines = captured.get().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _style(column: str, row: ModelRow) -> str:
+    return STATE_STYLES.get(row.state, "") if column == "state" else ""
+
+
+def _console() -> Console:
+    """As wide and as colourful as standard output is; NO_COLOR is rich's own business (no-color.org)."""
+    real = Console()
+    columns = real.width if real.is_terminal or "COLUMNS" in os.environ else max(real.width, MIN_COLUMNS)
+    return Console(file=StringIO(), width=columns, force_terminal=real.is_terminal, highlight=False, soft_wrap=False)
