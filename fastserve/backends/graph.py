@@ -1,0 +1,162 @@
+"""What an ONNX file says of itself: inputs, outputs, metadata. No weights outside the file are opened.
+
+Thread: any, away from serving. Memory: the parsed file is let go of on return, but for an edited copy where one is needed.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import onnx
+from google.protobuf.message import DecodeError
+from msgspec import Struct
+
+from fastserve.backends.external import check_external_data
+from fastserve.errors import LoadFailed, quoted
+from fastserve.types import DType, Signature, TensorSpec
+
+# Sizes tried for free dimensions come from weights' shapes too; a few of them are enough.
+_MAX_SIZES = 12
+_MAX_SIZE = 4096
+
+
+class Graph(Struct, frozen=True):
+    """What was read. `edited`: the model's bytes where it had to be changed to be served, else None.
+
+    `sizes`: dimensions of its weights, likeliest first: what a free dimension of an input may have to be.
+    """
+
+    signature: Signature
+    metadata: dict[str, str]
+    sizes: tuple[int, ...]
+    edited: bytes | None = None
+
+
+def read_graph(path: Path) -> Graph:
+    """Read the model in `path`; raises LoadFailed where it cannot be served."""
+    model = _parse(path)
+    check_external_data(model, path.parent)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    classes = _drop_zipmaps(model.graph)
+    if classes:
+        metadata.setdefault("classes", msgspec.json.encode(classes).decode())
+    return Graph(
+        signature=_signature(model.graph),
+        metadata=metadata,
+        sizes=_sizes(model.graph),
+        edited=model.SerializeToString() if classes else None,
+    )
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise LoadFailed(f"{path}: {error.strerror}") from error
+    except DecodeError as error:
+        raise LoadFailed(f"{path}: not an ONNX file") from error
+    if not model.graph.node and not model.graph.output:
+        raise LoadFailed(f"{path}: not an ONNX file, or one without a graph")
+    return model
+
+
+def _signature(graph: onnx.GraphProto) -> Signature:
+    # Before IR version 4 every initializer is listed as an input; those with a value are not asked of clients.
+    given = {tensor.name for tensor in graph.initializer} | {sparse.values.name for sparse in graph.sparse_initializer}
+    inputs = tuple(_spec("input", value) for value in graph.input if value.name not in given)
+    if not inputs:
+        raise LoadFailed("the graph has no inputs")
+    if not graph.output:
+        raise LoadFailed("the graph has no outputs")
+    return Signature(inputs=inputs, outputs=tuple(_spec("output", value) for value in graph.output))
+
+
+def _spec(role: str, value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise LoadFailed(f"{role} {quoted(value.name)} {_not_a_tensor(kind)}")
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in DType.__members__.values():
+        name = _element_name(tensor.elem_type)
+        raise LoadFailed(
+            f"{role} {quoted(value.name)} has element type {name}, which cannot be served; cast it in the graph"
+        )
+    if not tensor.HasField("shape"):
+        return TensorSpec(name=value.name, dtype=DType(tensor.elem_type), shape=None)
+    dims = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else -1 for dim in tensor.shape.dim]
+    names = [dim.dim_param for dim in tensor.shape.dim]
+    return TensorSpec(
+        name=value.name,
+        dtype=DType(tensor.elem_type),
+        shape=tuple(dims),
+        dim_names=tuple(names) if any(names) else (),
+    )
+
+
+def _element_name(number: int) -> str:
+    names: Sequence[str] = onnx.TensorProto.DataType.keys()
+    return names[number] if 0 <= number < len(names) else str(number)
+
+
+def _not_a_tensor(kind: str | None) -> str:
+    match kind:
+        case None:
+            return "has no type; export the model with typed inputs and outputs"
+        case "sequence_type":
+            return "is a sequence, not a tensor; export it as one tensor (a classifier's probabilities: zipmap=False)"
+        case "map_type":
+            return "is a map, not a tensor; export it as tensors of keys and of values"
+        case "optional_type":
+            return "is optional; export the model with it always there"
+        case _:
+            return "is sparse; export it as a dense tensor"
+
+
+def _drop_zipmaps(graph: onnx.GraphProto) -> list[str] | list[int]:
+    """Serve the tensor that a ZipMap would turn into a sequence of maps; its class labels are returned.
+
+    scikit-learn classifiers end so by default: the probabilities are served under the name of the ZipMap's output.
+    """
+    classes: list[str] | list[int] = []
+    outputs = {value.name: value for value in graph.output}
+    for node in graph.node:
+        if node.op_type != "ZipMap" or node.domain != "ai.onnx.ml" or node.output[0] not in outputs:
+            continue
+        labels = _labels(node.attribute)
+        classes = classes or labels
+        shape = (_batch_dim(graph), len(labels))
+        outputs[node.output[0]].CopyFrom(
+            onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, shape)
+        )
+        node.CopyFrom(onnx.helper.make_node("Identity", list(node.input), list(node.output), name=node.name))
+    return classes
+
+
+def _labels(attributes: Iterable[onnx.AttributeProto]) -> list[str] | list[int]:
+    for attribute in attributes:
+        if attribute.name == "classlabels_strings" and attribute.strings:
+            return [label.decode("utf-8", "replace") for label in attribute.strings]
+        if attribute.name == "classlabels_int64s" and attribute.ints:
+            return list(attribute.ints)
+    raise LoadFailed("a ZipMap has no class labels")
+
+
+def _batch_dim(graph: onnx.GraphProto) -> str | int | None:
+    dims = graph.input[0].type.tensor_type.shape.dim
+    if not dims or not (dims[0].dim_param or dims[0].dim_value > 0):
+        return None
+    return dims[0].dim_param or dims[0].dim_value
+
+
+def _sizes(graph: onnx.GraphProto) -> tuple[int, ...]:
+    """Dimensions of the first weights in use: what reaches them is likely to be as wide."""
+    found: dict[int, None] = {}
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer if len(tensor.dims) > 1}
+    for node in graph.node:
+        for name in node.input:
+            for dim in shapes.get(name, ()):
+                if 1 < dim <= _MAX_SIZE:
+                    found[dim] = None
+        if len(found) >= _MAX_SIZES:
+            break
+    return tuple(found)[:_MAX_SIZES]
