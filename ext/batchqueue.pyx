@@ -235,17 +235,18 @@ cdef class BatchQueue:
         int64_t now_ns,
         int64_t deadline_ns=0,
         int64_t priority=0,
+        bint admitted=False,
     ):
         """Queue the ticket; False, and nothing queued, when the queue would hold more than `max_queue_rows`.
 
-        Raises ValueError for rows that fit no batch, a negative time, or a ticket (by identity) that is queued already.
+        `admitted`: queue it past that limit too, as the rest of a request whose first part was taken. Raises ValueError for rows that fit no batch, a negative time, or a ticket (by identity) that is queued already.
         """
         if rows < 1 or rows > self.max_batch_rows or now_ns < 0 or deadline_ns < 0:
             raise ValueError(
                 f"expected 1 to {self.max_batch_rows} rows and times of at least 0,"
                 f" got {rows} rows, now_ns {now_ns} and deadline_ns {deadline_ns}"
             )
-        if rows > self.max_queue_rows - self.queued_rows:
+        if rows > self.max_queue_rows - self.queued_rows and not admitted:
             return False
         cdef object identity = PyLong_FromVoidPtr(<void*>ticket)
         if identity in self.entries:
@@ -264,6 +265,18 @@ cdef class BatchQueue:
         self.queued_rows += rows
         self.join(entry, level_of(home, priority), now_ns)
         return True
+
+    def ready(self, int64_t now_ns):
+        """Whether `pop` would answer a batch or `expire` a ticket."""
+        self.set_aside_expired(now_ns)
+        self.mature(now_ns)
+        cdef Bucket bucket
+        if self.expired:
+            return True
+        for bucket in self.buckets.values():
+            if bucket.due_tickets > 0 or bucket.rows >= self.max_batch_rows:
+                return True
+        return False
 
     def pop(self, int64_t now_ns):
         """Answer the next batch: tickets of one bucket, together at most `max_batch_rows`; [] when none is ready."""
@@ -326,7 +339,7 @@ cdef class BatchQueue:
         """The earliest time at which a waiting ticket becomes due or a deadline comes; 0 when no such time is ahead.
 
         So after a `pop` that answered [], nothing changes before then but by `push`. Tickets that are due already, and
-        only wait for a slot, count with their deadlines alone. The time is past when it came and nobody popped.
+        only wait for a slot, count with their deadlines alone. The time is past when it came and nobody asked since.
         """
         cdef Entry entry
         cdef int64_t event_ns = INT64_MAX

@@ -10,7 +10,7 @@ MAX_QUOTED_CHARS = 256
 
 
 class ErrorCode(Enum):
-    """The gRPC canonical codes (grpc/doc/statuscodes.md), and the three that HTTP alone distinguishes."""
+    """The gRPC canonical codes (grpc/doc/statuscodes.md), and those that HTTP alone distinguishes."""
 
     CANCELLED = "CANCELLED"
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
@@ -25,6 +25,7 @@ class ErrorCode(Enum):
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA = "UNSUPPORTED_MEDIA"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
 
 
 class FastServeError(Exception):
@@ -151,6 +152,22 @@ class UnsupportedEncoding(FastServeError):
     """A Content-Encoding that is not read."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA
+
+
+class BodyTimeout(FastServeError):
+    """The body did not arrive in time."""
+
+    code = ErrorCode.REQUEST_TIMEOUT
+
+    def __init__(self) -> None:
+        super().__init__("the body did not arrive in time (--request-timeout-ms)")
+
+
+class InternalError(FastServeError):
+    """Our own fault; the log has the traceback, the client does not."""
+
+    def __init__(self) -> None:
+        super().__init__("internal error; the server's log says more")
 
 
 class UnknownPath(FastServeError):

@@ -103,12 +103,13 @@ class InferRequest(Struct):
     """What a protocol asks of the engine.
 
     `inputs`: every input of the signature by name. `outputs`: names wanted, None for all, in the signature's order.
-    `deadline_ns`: on the engine's clock; 0 for none. `priority`: higher leaves first.
+    `received_ns`, `deadline_ns`: on the engine's clock; a deadline of 0 is none. `priority`: higher leaves first.
     """
 
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...] | None = None
     id: str = ""
+    received_ns: int = 0
     deadline_ns: int = 0
     priority: int = 0
 

@@ -4,7 +4,7 @@ Thread: a request belongs to the thread that runs its route; a `Reply` may be ca
 Memory: `body` is the door's own bytes object; nothing is copied out of it unless a codec does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -15,12 +15,34 @@ from fastserve.types import Answer, InferResult
 Headers = list[tuple[str, str]]
 """Names in lower case; values visible ASCII only (RSGI panics on anything else)."""
 
+Subject = tuple[str, str]
+"""A model's name and its version as text, for metrics."""
+
+NOBODY: Subject = ("", "")
+"""The subject of a request that names no model that is served."""
+
+
+class HeaderMap(Protocol):
+    """A request's headers, by lower-case name."""
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """The value of the first header of that name, else `default`."""
+
 
 class Pending(Protocol):
     """Work that a caller may still give up on."""
 
     def cancel(self) -> None:
         """Leave the queue; the answer, if it still comes, is dropped."""
+
+
+class ErrorEncoder(Protocol):
+    """The part of a protocol that a reply needs."""
+
+    name: str
+
+    def encode_error(self, error: FastServeError) -> "Response":
+        """`error` in the protocol's body and status."""
 
 
 class Response(Struct, frozen=True):
@@ -37,7 +59,7 @@ class Request(Struct):
     method: str
     path: str
     query: str
-    headers: Mapping[str, str]
+    headers: HeaderMap
     body: bytes
     params: dict[str, str]
     received_ns: int
@@ -45,29 +67,33 @@ class Request(Struct):
 
 
 class Reply:
-    """Where the answer goes, exactly once: the first of `send` and `fail` wins, later ones are dropped."""
+    """Where the answer goes, exactly once: the first of `send` and `fail` wins, later ones are dropped.
 
-    __slots__ = ("_done", "_encode_error", "_send")
+    Doors extend it with where it goes. `subject`: (model, version) of the request, for metrics; set once they are known.
+    `pending`: how to give up on it, while it waits.
+    """
 
-    def __init__(self, send: Callable[[Response], None], encode_error: Callable[[FastServeError], Response]) -> None:
-        self._send = send
-        self._encode_error = encode_error
-        self._done = False
+    __slots__ = ("done", "pending", "protocol", "subject")
 
-    @property
-    def done(self) -> bool:
-        """Whether the answer is out."""
-        return self._done
+    def __init__(self, protocol: "ErrorEncoder") -> None:
+        self.protocol = protocol
+        self.subject = NOBODY
+        self.pending: Pending | None = None
+        self.done = False
+
+    def deliver(self, response: Response) -> None:
+        """The door's part: send `response`. Called once."""
+        raise NotImplementedError
 
     def send(self, response: Response) -> None:
         """Answer with `response`."""
-        if not self._done:
-            self._done = True
-            self._send(response)
+        if not self.done:
+            self.done = True
+            self.deliver(response)
 
     def fail(self, error: FastServeError) -> None:
         """Answer with `error`, in the shape of the protocol that the path belongs to."""
-        self.send(self._encode_error(error))
+        self.send(self.protocol.encode_error(error))
 
     def then(self, encode: Callable[..., Response], *arguments: Any) -> Answer:
         """An `Answer` for the engine: `encode(result, *arguments)` is sent, an error goes to `fail`."""

@@ -1,0 +1,187 @@
+"""One request's place in a batch: the ticket, the parts of a request too large for one batch, what a run costs.
+
+Thread: a ticket is made on a door's or executor's thread and resolved on whichever thread finishes first.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from fastserve.errors import FastServeError
+from fastserve.types import Answer, InferResult, Tensor, Timing
+
+UNKNOWN_NS = 1 << 62
+
+
+class Ticket:
+    """A request in the queue or in a run, and whom to tell. Resolved exactly once, by whoever claims it first.
+
+    Tickets of one `bucket` may share a run. `size`: what a run of it costs, in rows of the size measured at load.
+    """
+
+    __slots__ = ("_unclaimed", "answer", "bucket", "deadline_ns", "inputs", "outputs", "priority", "queued_ns", "rows", "size")
+
+    def __init__(
+        self,
+        inputs: dict[str, Tensor],
+        rows: int,
+        answer: Answer,
+        *,
+        size: int,
+        bucket: object = None,
+        outputs: tuple[str, ...] | None = None,
+        deadline_ns: int = 0,
+        priority: int = 0,
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.answer = answer
+        self.size = size
+        self.bucket = bucket
+        self.outputs = outputs
+        self.deadline_ns = deadline_ns
+        self.priority = priority
+        self.queued_ns = 0
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """Whether the caller is the one who resolves. `list.pop` is atomic, so one caller at most is told True."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def resolve(self, outcome: InferResult | FastServeError) -> None:
+        """Answer, unless somebody did."""
+        if self.claim():
+            answer, self.answer = self.answer, _answered
+            answer(outcome)
+
+
+def _answered(_: InferResult | FastServeError) -> None:
+    """In the place of a used answer, so that what it held is let go."""
+
+
+class Queue(Protocol):
+    """What the parts need of the batcher."""
+
+    def enqueue(self, ticket: Ticket, *, admitted: bool = False, serve_here: bool = False) -> None:
+        """Queue a ticket; `admitted`: past the queue's limit if need be; `serve_here`: on this thread if a slot is free."""
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Take a ticket out of the queue."""
+
+
+class Parts:
+    """A request with more rows than a batch takes: cut, queued a few at a time, joined again.
+
+    The rest of the request waits here and not in the queue, so that one large request does not fill it.
+    """
+
+    def __init__(self, queue: Queue, whole: Ticket, max_rows: int, window: int) -> None:
+        self._queue = queue
+        self._whole = whole
+        starts = range(0, whole.rows, max_rows)
+        self._waiting = [self._part(i, start, min(start + max_rows, whole.rows)) for i, start in enumerate(starts)][::-1]
+        self._queued: set[Ticket] = set()
+        self._results: list[InferResult | None] = [None] * len(starts)
+        self._missing = len(starts)
+        self._window = window
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Queue the first parts. Raises QueueFull when the queue takes none."""
+        for i in range(min(self._window, len(self._waiting))):
+            self._enqueue_next(admitted=i > 0)
+
+    def cancel(self) -> None:
+        """Give up: parts in the queue leave it, the others are not queued."""
+        with self._lock:
+            self._waiting.clear()
+            queued = list(self._queued)
+        for part in queued:
+            self._queue.cancel(part)
+
+    def _part(self, index: int, start: int, stop: int) -> Ticket:
+        whole = self._whole
+        inputs = {name: tensor[start:stop] for name, tensor in whole.inputs.items()}
+        answer: Answer = partial(self._part_done, index)
+        rows = stop - start
+        return Ticket(
+            inputs,
+            rows,
+            answer,
+            size=whole.size * rows // whole.rows,
+            bucket=whole.bucket,
+            deadline_ns=whole.deadline_ns,
+            priority=whole.priority,
+        )
+
+    def _enqueue_next(self, *, admitted: bool) -> None:
+        with self._lock:
+            if not self._waiting:
+                return
+            part = self._waiting.pop()
+            self._queued.add(part)
+        self._queue.enqueue(part, admitted=admitted)
+
+    def _part_done(self, index: int, outcome: InferResult | FastServeError) -> None:
+        if isinstance(outcome, FastServeError):
+            self.cancel()
+            self._whole.resolve(outcome)
+            return
+        with self._lock:
+            self._results[index] = outcome
+            self._missing -= 1
+            missing = self._missing
+        if missing == 0:
+            self._whole.resolve(_joined([result for result in self._results if result is not None], self._whole.outputs))
+        else:
+            self._enqueue_next(admitted=True)
+
+
+def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferResult:
+    first = parts[0]
+    names = first.outputs if wanted is None else wanted
+    timing = Timing(
+        queue_ns=first.timing.queue_ns,
+        run_ns=sum(part.timing.run_ns for part in parts),
+        batch_rows=max(part.timing.batch_rows for part in parts),
+    )
+    outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in names}
+    return InferResult(first.model, first.version, outputs, timing)
+
+
+class CostTable:
+    """What a run of so many rows takes, in ns: measured at load, followed with forgetting. One cell per power of two."""
+
+    def __init__(self) -> None:
+        self._cells = [UNKNOWN_NS] * 64
+
+    def estimate_ns(self, rows: int) -> int:
+        """The expected time of a run; UNKNOWN_NS where nothing of about that size was measured."""
+        return self._cells[rows.bit_length()]
+
+    def observe(self, rows: int, run_ns: int) -> None:
+        """Take a measured run in, weight 1/8; one disturbed run counts as four usual ones at most."""
+        cell = rows.bit_length()
+        known = self._cells[cell]
+        self._cells[cell] = run_ns if known == UNKNOWN_NS else known + (min(run_ns, 4 * known) - known) // 8
+
+
+def measured(costs: CostTable, sizes: list[int], run: Callable[[int], None], now: Callable[[], int], stop_ns: int) -> None:
+    """Fill `costs`: the best of three runs for each of `sizes`, until one takes longer than `stop_ns`."""
+    for rows in sizes:
+        best = UNKNOWN_NS
+        for _ in range(4):  # the first one binds and allocates; it is seldom the best
+            start = now()
+            run(rows)
+            best = min(best, now() - start)
+            if best > stop_ns:
+                break
+        costs.observe(rows, best)
+        if best > stop_ns:
+            return

@@ -1,0 +1,240 @@
+"""Tickets in, batches run, rows back: one batcher per served version.
+
+Thread: `submit` on any thread. A run that is short stays on it; other runs are taken by executor threads, one per free slot.
+Invariant: while a slot is free and no queue delay is configured, nothing waits. Every ticket is resolved exactly once.
+Memory: holds the inputs of what is queued, bounded by `max_queue_rows`.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from msgspec import Struct
+
+from fastserve._ext.batchqueue import BatchQueue
+from fastserve.backends.base import Runner
+from fastserve.clock import Clock
+from fastserve.engine.batch import CostTable, Parts, Ticket
+from fastserve.engine.executor import on_executor_thread
+from fastserve.engine.meters import ModelMeters
+from fastserve.engine.timer import Alarm
+from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
+from fastserve.types import InferResult, Tensor, Timing
+
+INLINE_NS = 50_000
+"""A run expected to be shorter stays on the thread that brought it: a hand-over costs 20 to 30 us."""
+
+_log = logging.getLogger(__name__)
+
+
+class Limits(Struct, frozen=True):
+    """How one version's requests are coalesced. A version whose rows may not be coalesced has `batchable` False."""
+
+    batchable: bool
+    max_batch_rows: int
+    max_queue_delay_ns: int
+    max_queue_rows: int
+
+
+class Batcher:
+    """The queue and the slots of one version."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        version: int,
+        limits: Limits,
+        runners: list[Runner],
+        costs: CostTable,
+        post: Callable[[Callable[[], None]], None],
+        alarm: Alarm,
+        clock: Clock,
+        meters: ModelMeters,
+    ) -> None:
+        self._model = model
+        self._version = version
+        self._limits = limits
+        # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
+        batch_rows = limits.max_batch_rows if limits.batchable else 1
+        self._queue = BatchQueue(batch_rows, limits.max_queue_delay_ns, limits.max_queue_rows)
+        self._free = list(runners)
+        self._slots = len(runners)
+        self._running: dict[int, list[Ticket]] = {}
+        self._costs = costs
+        self._post = post
+        self._alarm = alarm
+        self._armed_ns = 0
+        self._clock = clock
+        self._meters = meters
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        return self._queue.queued_rows
+
+    def submit(self, ticket: Ticket) -> Callable[[], None] | None:
+        """Run or queue `ticket`; answers it now or later. Returns how to cancel it, None if it is answered already.
+
+        Raises QueueFull.
+        """
+        limits = self._limits
+        if limits.batchable and ticket.rows > limits.max_batch_rows:
+            parts = Parts(self, ticket, limits.max_batch_rows, 2 * self._slots)
+            parts.start()
+            return parts.cancel
+        runner = self._runner_for_inline(ticket)
+        if runner is None:
+            self.enqueue(ticket, serve_here=on_executor_thread())
+            return partial(self.cancel, ticket)
+        ticket.queued_ns = self._clock()
+        try:
+            self._run([ticket], runner)
+        finally:
+            self._release(runner)
+        return None
+
+    def enqueue(self, ticket: Ticket, *, admitted: bool = False, serve_here: bool = False) -> None:
+        """Queue `ticket` and wake a free slot, or be it. Raises QueueFull unless `admitted`."""
+        now = ticket.queued_ns = self._clock()
+        rows = max(1, ticket.rows)
+        with self._lock:
+            if self._closed:
+                raise Draining("this version of the model is being unloaded; send the request again")
+            if not self._queue.push(ticket, ticket.bucket, rows, now, ticket.deadline_ns, ticket.priority, admitted):
+                raise QueueFull(f"the queue of model {self._model} is full ({self._queue.queued_rows} rows wait)")
+            runners = self._ready_runners(now)
+        self._start(runners, serve_here=serve_here)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """The caller went away: leave the queue; a run under way goes on for its other tickets."""
+        with self._lock:
+            self._queue.remove(ticket)
+        ticket.resolve(Cancelled("the request was cancelled"))
+
+    def close(self) -> None:
+        """Answer what still waits and let the runners go. Called when the last lease has ended."""
+        with self._lock:
+            self._closed = True
+            left = self._queue.clear()
+            self._free.clear()
+        for ticket in left:
+            ticket.resolve(Draining("the model was unloaded"))
+
+    def _runner_for_inline(self, ticket: Ticket) -> Runner | None:
+        if self._limits.max_queue_delay_ns or self._costs.estimate_ns(ticket.size) > INLINE_NS:
+            return None
+        with self._lock:
+            return self._free.pop() if self._free and not len(self._queue) else None
+
+    def _ready_runners(self, now_ns: int) -> list[Runner]:
+        """Under the lock: a slot for what is ready now, and the alarm set for what is not."""
+        if self._free and self._queue.ready(now_ns):
+            return [self._free.pop()]
+        self._arm()
+        return []
+
+    def _start(self, runners: list[Runner], *, serve_here: bool) -> None:
+        for runner in runners:
+            if serve_here:
+                self._serve(runner)
+            else:
+                self._post(partial(self._serve, runner))
+
+    def _release(self, runner: Runner) -> None:
+        """After an inline run: give the slot back, or to an executor thread if tickets came meanwhile."""
+        with self._lock:
+            if not self._closed:
+                self._free.append(runner)
+            runners = self._ready_runners(self._clock()) if len(self._queue) else []
+        self._start(runners, serve_here=False)
+
+    def _serve(self, runner: Runner) -> None:
+        """Run batches on this slot until none is ready. Executor threads."""
+        while True:
+            now = self._clock()
+            with self._lock:
+                expired = self._queue.expire(now)
+                tickets: list[Ticket] = self._queue.pop(now)
+                if tickets:
+                    self._running[id(runner)] = tickets
+                elif not self._closed:
+                    self._free.append(runner)
+                self._arm()
+            for ticket in expired:
+                ticket.resolve(_too_late())
+            if not tickets:
+                return
+            self._run(tickets, runner)
+            with self._lock:
+                self._running.pop(id(runner), None)
+
+    def _run(self, tickets: list[Ticket], runner: Runner) -> None:
+        """One run; if it fails, its halves, so that a bad request fails alone."""
+        started = self._clock()
+        rows = [ticket.rows for ticket in tickets]
+        try:
+            answers = runner.run([ticket.inputs for ticket in tickets], rows)
+        except FastServeError as error:
+            self._isolate(tickets, runner, error)
+            return
+        except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
+            _log.exception("model %s version %d: the backend failed", self._model, self._version)
+            self._isolate(tickets, runner, RunFailed("the model failed on this input"))
+            return
+        run_ns = self._clock() - started
+        self._observe(sum(rows), sum([ticket.size for ticket in tickets]), run_ns)
+        for ticket, outputs in zip(tickets, answers, strict=True):
+            self._answer(ticket, outputs, Timing(started - ticket.queued_ns, run_ns, sum(rows)))
+
+    def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError) -> None:
+        if len(tickets) == 1:
+            tickets[0].resolve(error)
+            return
+        self._meters.isolated.add(1)
+        half = len(tickets) // 2
+        self._run(tickets[:half], runner)
+        self._run(tickets[half:], runner)
+
+    def _observe(self, rows: int, size: int, run_ns: int) -> None:
+        self._costs.observe(size, run_ns)
+        self._meters.run.observe(run_ns)
+        self._meters.batch_rows.observe(rows)
+
+    def _answer(self, ticket: Ticket, outputs: dict[str, Tensor], timing: Timing) -> None:
+        if ticket.outputs is not None:
+            outputs = {name: outputs[name] for name in ticket.outputs}
+        self._meters.queue.observe(timing.queue_ns)
+        before = self._clock()
+        ticket.resolve(InferResult(self._model, self._version, outputs, timing))
+        self._meters.encode.observe(self._clock() - before)
+
+    def _arm(self) -> None:
+        """Under the lock: one alarm at the next time anything is due; earlier ones that are still set do no harm."""
+        due = self._queue.next_event_ns()
+        for tickets in self._running.values():
+            for ticket in tickets:
+                if ticket.deadline_ns and (due == 0 or ticket.deadline_ns < due):
+                    due = ticket.deadline_ns
+        if due and (self._armed_ns == 0 or due < self._armed_ns):
+            self._armed_ns = due
+            self._alarm.at(due, self._wake)
+
+    def _wake(self, now_ns: int) -> None:
+        """The alarm: what ran out of time is answered, what became due gets a slot."""
+        with self._lock:
+            self._armed_ns = 0
+            late = self._queue.expire(now_ns)
+            for tickets in self._running.values():
+                late += [ticket for ticket in tickets if ticket.deadline_ns and ticket.deadline_ns <= now_ns]
+            runners = self._ready_runners(now_ns)
+        for ticket in late:
+            ticket.resolve(_too_late())
+        self._start(runners, serve_here=False)
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("Timed out waiting for notification")

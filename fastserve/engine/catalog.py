@@ -1,0 +1,90 @@
+"""What the configuration and the disk say together: the models that should be served, with their versions.
+
+Thread: the repository's. Memory: the last look's stamps, to know files that still grow from finished ones.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from fastserve.config import Config, ModelConfig
+from fastserve.engine.registry import OnDisk
+from fastserve.repository.layout import Found, ModelFiles, find_models
+from fastserve.repository.watch import stamp
+
+
+class Catalog:
+    """Looks at every configured place, again and again."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._by_name = {model.name: model for model in config.models}
+        self._polls = config.repository.poll_seconds > 0
+        self._last: dict[str, OnDisk] = {}
+        self._seen: dict[tuple[str, int], object] = {}
+        self._looked = False
+        self.problems: tuple[str, ...] = ()
+        """What is wrong outside of single models, as of the last look."""
+
+    def look(self) -> Mapping[str, OnDisk]:
+        """Every model there is now. A place that cannot be read keeps the models it had: they are not unloaded."""
+        found: dict[str, OnDisk] = {}
+        problems: list[str] = []
+        for place, name in self._places():
+            self._look_at(place, name, found, problems)
+        for model in self._config.models:
+            if model.path is None and model.name not in found:
+                problems.append(f'model "{model.name}" is configured, and no folder of the repository holds it')
+        self.problems = tuple(problems)
+        self._last = {name: self._settled(name, disk) for name, disk in found.items()}
+        self._seen = {(name, n): s for name, disk in found.items() for n, s in disk.stamps.items()}
+        self._looked = True
+        return self._last
+
+    def _places(self) -> list[tuple[Path, str | None]]:
+        """Folders and files to look at; with a name where the configuration gives the model one."""
+        places: list[tuple[Path, str | None]] = [(Path(path), None) for path in self._config.repository.path]
+        return places + [(Path(model.path), model.name) for model in self._config.models if model.path is not None]
+
+    def _look_at(self, place: Path, name: str | None, found: dict[str, OnDisk], problems: list[str]) -> None:
+        here = find_models(place)
+        if not here.models and not place.exists():
+            problems.extend(here.problems)
+            found.update((n, disk) for n, disk in self._last.items() if disk.place == place)
+            return
+        problems.extend(here.problems)
+        for files in _named(here, name):
+            if files.name in found and found[files.name].place != place:
+                problems.append(f'model "{files.name}" is in {found[files.name].place} and in {place}; the first one serves')
+                continue
+            found[files.name] = self._on_disk(place, files)
+
+    def _on_disk(self, place: Path, files: ModelFiles) -> OnDisk:
+        config = self._by_name.get(files.name, ModelConfig(name=files.name))
+        policy = self._config.repository.versions if config.versions is None else config.versions
+        stamps = {number: stamp(path) for number, path in files.versions.items()}
+        return OnDisk(place, config, policy, files.versions, stamps, files.problems)
+
+    def _settled(self, name: str, disk: OnDisk) -> OnDisk:
+        """Without what changed since the last look: a file that is being copied is not loaded half."""
+        if not self._looked or not self._polls:
+            return disk
+        before = self._last.get(name)
+        versions, stamps = {}, {}
+        for number, path in disk.versions.items():
+            settled = self._seen.get((name, number)) == disk.stamps[number]
+            if settled:
+                versions[number], stamps[number] = path, disk.stamps[number]
+            elif before is not None and number in before.versions:
+                versions[number], stamps[number] = path, before.stamps[number]
+        return replace(disk, versions=versions, stamps=stamps)
+
+
+def _named(here: Found, name: str | None) -> list[ModelFiles]:
+    """The models of one place; a configured name stands for the single model that is there."""
+    if name is None:
+        return list(here.models)
+    if len(here.models) == 1:
+        return [replace(here.models[0], name=name)]
+    return [files for files in here.models if files.name == name]

@@ -1,0 +1,174 @@
+"""The only door to the models: look one up, ask it, see how it is. Nothing but tensors and plain values crosses it.
+
+Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from fastserve.clock import Clock, monotonic_ns
+from fastserve.config import Config, ModelConfig
+from fastserve.engine.batch import Ticket
+from fastserve.engine.catalog import Catalog
+from fastserve.engine.executor import Executor, lower_priority
+from fastserve.engine.lease import Lease
+from fastserve.engine.load import Loaded, Tools, load_version
+from fastserve.engine.plan import available_cpus, plan
+from fastserve.engine.registry import Registry
+from fastserve.engine.timer import Timer
+from fastserve.metrics import Metrics
+from fastserve.repository.watch import Watcher
+from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
+
+
+class Pending:
+    """A submitted request that is not answered yet."""
+
+    __slots__ = ("cancel",)
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
+
+
+class Line(Struct, frozen=True):
+    """One version, or one model without any, as the start-up table shows it."""
+
+    model: str
+    status: VersionStatus | None
+    loaded: Loaded | None
+    problems: tuple[str, ...]
+
+
+class Engine:
+    """All models of one process."""
+
+    def __init__(self, config: Config, metrics: Metrics | None = None, clock: Clock = monotonic_ns) -> None:
+        self.metrics = metrics or Metrics()
+        self.clock = clock
+        self._config = config
+        self._cpus = available_cpus()
+        self.executor = Executor(max(2, self._cpus))
+        self._timer = Timer(clock)
+        self._tools = Tools(self.executor, self._timer, clock, self.metrics)
+        self._registry = Registry(self._load)
+        self._catalog = Catalog(config)
+        self._at_start: tuple[str, ...] | None = None
+        self._watcher = Watcher(self._look, config.repository.poll_seconds)
+        self._on_started: list[Callable[[], None]] = []
+        self.metrics.family(
+            "fastserve_model_info", "Versions and their states.", ("model", "version", "state"), self._model_info
+        )
+
+    def start(self, on_started: Callable[[], None] = lambda: None) -> None:
+        """Begin to load; returns at once. `on_started` is called on the loading thread when the first look is through."""
+        self._on_started.append(on_started)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Let every version go and end the threads; what still waits is answered."""
+        self._watcher.stop()
+        self._registry.unload_all()
+        self.executor.stop()
+        self._timer.stop()
+
+    def lease(self, model: str, version: int | None = None, label: str | None = None) -> Lease:
+        """Hold a served version: the newest unless said otherwise. The reference is the lease.
+
+        Raises ModelNotFound, VersionNotFound, LabelNotFound, ModelNotReady.
+        """
+        return self._registry.lease(model, version, label)
+
+    def submit(self, lease: Lease, request: InferRequest, answer: Answer) -> Pending | None:
+        """Run `request`; `answer` is called exactly once, now or later, from any thread. None: it was called.
+
+        Raises InvalidRequest or InvalidTensor where the request does not fit the signature, QueueFull.
+        """
+        validator = lease.validator
+        rows = validator.rows(request)
+        inputs = request.inputs
+        ticket = Ticket(
+            inputs,
+            rows,
+            answer,
+            size=validator.size(inputs, rows),
+            bucket=validator.bucket(inputs),
+            outputs=request.outputs,
+            deadline_ns=request.deadline_ns,
+            priority=request.priority,
+        )
+        if request.received_ns:
+            lease.meters.decode.observe(self.clock() - request.received_ns)
+        cancel = lease.batcher.submit(ticket)
+        return None if cancel is None else Pending(cancel)
+
+    def models(self) -> list[str]:
+        """Names of all models, served or not."""
+        return self._registry.models()
+
+    def status(self, model: str) -> list[VersionStatus]:
+        """Every known version of a model, newest first. Raises ModelNotFound."""
+        return self._registry.status(model)
+
+    def refresh(self) -> None:
+        """Look at the repository now; returns when what was found is loaded."""
+        self._watcher.look_now()
+
+    @property
+    def started(self) -> bool:
+        """Whether the first look is through: every model that was there is loaded or has failed."""
+        return self._at_start is not None
+
+    def not_ready(self) -> str:
+        """Why requests should go elsewhere; empty when they should come.
+
+        Ready: every model there at start has served some version. A later failure never turns it off.
+        """
+        if self._at_start is None:
+            return "starting: models are being loaded"
+        if not self._at_start:
+            return "no models: none was found at start"
+        missing = [name for name in self._at_start if not self._registry.has_served(name)]
+        return f"no version serves of: {', '.join(missing)}" if missing else ""
+
+    def lines(self) -> list[Line]:
+        """What the start-up table shows."""
+        loaded = {(one.lease.model, one.lease.version): one for one in self._registry.loaded()}
+        lines = []
+        for model in self.models():
+            problems = self._registry.problems(model)
+            statuses = self.status(model)
+            lines += [Line(model, status, loaded.get((model, status.version)), problems) for status in statuses]
+            if not statuses:
+                lines.append(Line(model, None, None, problems))
+        return lines
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the repository itself, as of the last look."""
+        return self._catalog.problems
+
+    def _look(self) -> None:
+        first = self._at_start is None
+        if first:
+            lower_priority()  # the repository's own thread: loading must not slow what already serves
+        disk = self._catalog.look()
+        self._registry.reconcile(disk)
+        if first:
+            configured = [model.name for model in self._config.models]
+            self._at_start = tuple(dict.fromkeys([*disk, *configured]))
+            for started in self._on_started:
+                started()
+
+    def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
+        share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)
+        return load_version(config, version, path, share, self._tools, gone)
+
+    def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
+        rows: list[tuple[tuple[str, ...], float]] = []
+        for model in self.models():
+            rows += [((model, str(s.version), s.state.value), 1.0) for s in self.status(model)]
+        return rows
+
+
+__all__ = ["Engine", "Lease", "Line", "Pending", "VersionState"]

@@ -1,0 +1,64 @@
+"""A served version, as its users hold it.
+
+The reference is the lease: whoever holds one keeps the version alive, from lookup until the answer is encoded; when the
+last one is let go, the version's session is closed on an executor thread. No count to keep, none to get wrong.
+"""
+
+from typing import Any
+
+from fastserve.engine.batcher import Batcher
+from fastserve.engine.meters import ModelMeters
+from fastserve.engine.validate import Validator
+from fastserve.types import Batching, Metadata, Signature
+
+
+class Lease:
+    """Everything about one version that protocols and engine look up per request, laid out once at load."""
+
+    __slots__ = (
+        "__weakref__",
+        "answer_headers",
+        "batcher",
+        "batching",
+        "codecs",
+        "input_dtypes",
+        "input_names",
+        "metadata",
+        "meters",
+        "model",
+        "output_dtypes",
+        "output_names",
+        "signature",
+        "subject",
+        "validator",
+        "version",
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        version: int,
+        signature: Signature,
+        batching: Batching,
+        metadata: Metadata,
+        batcher: Batcher,
+        validator: Validator,
+        meters: ModelMeters,
+    ) -> None:
+        self.model = model
+        self.version = version
+        self.signature = signature
+        self.batching = batching
+        self.metadata = metadata
+        self.batcher = batcher
+        self.validator = validator
+        self.meters = meters
+        self.input_names = tuple(spec.name for spec in signature.inputs)
+        self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)
+        self.output_names = tuple(spec.name for spec in signature.outputs)
+        self.output_dtypes = tuple(int(spec.dtype) for spec in signature.outputs)
+        self.answer_headers = [("content-type", "application/json"), ("x-model-version", str(version))]
+        self.subject = (model, str(version))
+        self.codecs: dict[str, Any] = {}
+        """What a protocol has worked out for this version, by the protocol's name."""

@@ -1,0 +1,125 @@
+"""One version from its file to its lease: load, probe, measure, bind; away from the serving threads.
+
+Thread: the one that looks at the repository, at lower priority than the doors.
+"""
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+
+from fastserve.backends.base import LoadedModel, LoadOptions, Runner
+from fastserve.backends.table import backend_for
+from fastserve.clock import Clock
+from fastserve.config import ModelConfig
+from fastserve.engine.batch import CostTable, measured
+from fastserve.engine.batcher import Batcher, Limits
+from fastserve.engine.executor import Executor
+from fastserve.engine.lease import Lease
+from fastserve.engine.meters import ModelMeters
+from fastserve.engine.plan import Plan
+from fastserve.engine.timer import Alarm
+from fastserve.engine.validate import Validator
+from fastserve.metrics import Metrics
+from fastserve.types import Tensor
+
+MEASURE_UP_TO_NS = 20_000_000
+"""Larger batches than the first one that takes so long are not measured at load: they go to the queue anyway."""
+
+
+class Tools(Struct, frozen=True):
+    """What every version of every model shares in one process."""
+
+    executor: Executor
+    alarm: Alarm
+    clock: Clock
+    metrics: Metrics
+
+
+class Loaded(Struct, frozen=True):
+    """A fresh version: its lease, and what the start-up table shows of it."""
+
+    lease: Lease
+    providers: tuple[str, ...]
+    plan: Plan
+
+
+def load_version(config: ModelConfig, version: int, path: Path, plan: Plan, tools: Tools, gone: Callable[[], None]) -> Loaded:
+    """Load `path` and make it ready to serve. `gone` is called when its last lease has ended and its session is closed.
+
+    Raises LoadFailed.
+    """
+    options = LoadOptions(threads=plan.threads, providers=config.providers, max_batch_rows=config.max_batch_rows)
+    model = backend_for(path).load(path, options)
+    runners = [model.runner() for _ in range(plan.slots)]
+    costs = CostTable()
+    _measure(model, runners, costs, config.max_batch_rows, tools.clock)
+    lease = _lease(config, version, model, runners, costs, tools)
+    batcher = lease.batcher
+
+    def close() -> None:
+        batcher.close()
+        model.close()
+        gone()
+
+    # The last holder may be a door's thread; freeing a session takes milliseconds, so an executor thread does it.
+    weakref.finalize(lease, tools.executor.post, close).atexit = False
+    return Loaded(lease, model.providers, plan)
+
+
+def _lease(
+    config: ModelConfig, version: int, model: LoadedModel, runners: list[Runner], costs: CostTable, tools: Tools
+) -> Lease:
+    batching = model.batching
+    meters = ModelMeters(tools.metrics, config.name)
+    limits = Limits(
+        batchable=batching.batchable,
+        max_batch_rows=config.max_batch_rows,
+        max_queue_delay_ns=config.max_queue_delay_us * 1000,
+        max_queue_rows=config.max_queue_rows,
+    )
+    batcher = Batcher(
+        model=config.name,
+        version=version,
+        limits=limits,
+        runners=runners,
+        costs=costs,
+        post=tools.executor.post,
+        alarm=tools.alarm,
+        clock=tools.clock,
+        meters=meters,
+    )
+    return Lease(
+        model=config.name,
+        version=version,
+        signature=model.signature,
+        batching=batching,
+        metadata=model.metadata,
+        batcher=batcher,
+        validator=Validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
+        meters=meters,
+    )
+
+
+def _row_bytes(example: dict[str, Tensor] | None) -> int:
+    return sum(tensor.nbytes for tensor in example.values()) if example else 1
+
+
+def _measure(model: LoadedModel, runners: list[Runner], costs: CostTable, max_rows: int, clock: Clock) -> None:
+    """Run every slot once, so that no request pays for the first run, and learn what each batch size takes."""
+    if model.example(1) is None:
+        return
+    for runner in runners:
+        _run_example(model, runner, 1)
+    sizes = [1]
+    while model.batching.batchable and sizes[-1] * 2 <= max_rows:
+        sizes.append(sizes[-1] * 2)
+    measured(costs, sizes, lambda rows: _run_example(model, runners[0], rows), clock, MEASURE_UP_TO_NS)
+
+
+def _run_example(model: LoadedModel, runner: Runner, rows: int) -> None:
+    example = model.example(rows)
+    if example is not None:
+        runner.run([{name: np.ascontiguousarray(tensor) for name, tensor in example.items()}], [rows])

@@ -1,0 +1,34 @@
+"""One served version's counters; names as in the contract for the command line, bounds chosen for microseconds to minutes."""
+
+from collections.abc import Callable
+
+from fastserve._ext.meters import Counter, Histogram
+from fastserve.metrics import Metrics
+
+STAGES = ("decode", "queue", "run", "encode")
+TIME_BOUNDS_NS = tuple(
+    round(seconds * 1e9)
+    for seconds in (10e-6, 25e-6, 50e-6, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+)
+ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class ModelMeters:
+    """What the engine counts for one model (versions share them: dashboards follow a model over its versions)."""
+
+    def __init__(self, metrics: Metrics, model: str, queued_rows: Callable[[], float]) -> None:
+        labels = {"model": model}
+
+        def stage(name: str) -> Histogram:
+            text = "Time per stage of a request."
+            return metrics.histogram("fastserve_stage_seconds", text, {**labels, "stage": name}, TIME_BOUNDS_NS, 1e9)
+
+        self.decode = stage("decode")
+        self.queue = stage("queue")
+        self.run = stage("run")
+        self.encode = stage("encode")
+        text = "Rows that ran together."
+        self.batch_rows: Histogram = metrics.histogram("fastserve_batch_rows", text, labels, ROW_BOUNDS, 1)
+        text = "Batches split because a run of them failed."
+        self.isolated: Counter = metrics.counter("fastserve_batch_isolated_total", text, labels)
+        metrics.gauge("fastserve_queue_rows", "Rows waiting.", labels, queued_rows)

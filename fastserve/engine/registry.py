@@ -1,0 +1,233 @@
+"""Which versions of which models serve: what is on disk is made what is served, one careful step at a time.
+
+Thread: `reconcile` on the repository's thread, one call at a time; `lease` and `status` on any. Readers see whole
+dictionaries that are replaced, never changed.
+Invariant: a version is looked up only once it is loaded and warmed; the one it replaces serves until then.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from fastserve.config import ModelConfig
+from fastserve.engine.lease import Lease
+from fastserve.engine.load import Loaded
+from fastserve.errors import FastServeError, LabelNotFound, LoadFailed, ModelNotFound, ModelNotReady, VersionNotFound, quoted
+from fastserve.repository.policy import wanted_versions
+from fastserve.types import VersionState, VersionStatus
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[ModelConfig, int, Path, Callable[[], None]], Loaded]
+"""Loads one version; the last argument is called when its last lease has ended. Raises LoadFailed."""
+
+
+class OnDisk(Struct, frozen=True):
+    """One model as it lies on disk now, under `place`. `stamps`: equal as long as a version's files are the same."""
+
+    place: Path
+    config: ModelConfig
+    policy: Any
+    versions: Mapping[int, Path]
+    stamps: Mapping[int, object]
+    problems: tuple[str, ...] = ()
+
+
+class _Version:
+    """One version's state; changed by the repository's thread only."""
+
+    def __init__(self, stamp: object) -> None:
+        self.stamp = stamp
+        self.state = VersionState.LOADING
+        self.reason = ""
+        self.loaded: Loaded | None = None
+
+
+class _Model:
+    """One model's versions. `serving` is replaced as a whole."""
+
+    def __init__(self, disk: OnDisk) -> None:
+        self.disk = disk
+        self.versions: dict[int, _Version] = {}
+        self.serving: Mapping[int, Lease] = {}
+        self.latest: Lease | None = None
+        self.labels: Mapping[str, int] = {}
+        self.draining: dict[int, int] = {}
+        self.has_served = False
+
+
+class Registry:
+    """All models of one process, by name and alias."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._models: dict[str, _Model] = {}
+        self._by_name: Mapping[str, _Model] = {}
+        self._reconciling = threading.Lock()
+
+    def lease(self, model: str, version: int | None, label: str | None) -> Lease:
+        """The newest serving version, or that one. Raises ModelNotFound, VersionNotFound, LabelNotFound, ModelNotReady."""
+        entry = self._by_name.get(model)
+        if entry is None:
+            raise ModelNotFound(model)
+        if version is None and label is None:
+            if entry.latest is None:
+                raise _none_serves(model, entry)
+            return entry.latest
+        if label is not None:
+            version = entry.labels.get(label)
+            if version is None:
+                raise LabelNotFound(model, label)
+        lease = entry.serving.get(version) if version is not None else None
+        if lease is None:
+            raise VersionNotFound(model, version)
+        return lease
+
+    def models(self) -> list[str]:
+        """Names, without aliases, in alphabetical order."""
+        return sorted(self._models)
+
+    def status(self, model: str) -> list[VersionStatus]:
+        """Every known version, newest first. Raises ModelNotFound."""
+        entry = self._by_name.get(model)
+        if entry is None:
+            raise ModelNotFound(model)
+        known = {number: VersionStatus(number, v.state, v.reason) for number, v in list(entry.versions.items())}
+        for number in list(entry.draining):
+            known.setdefault(number, VersionStatus(number, VersionState.DRAINING))
+        return [known[number] for number in sorted(known, reverse=True)]
+
+    def loaded(self) -> list[Loaded]:
+        """What serves now."""
+        entries = [self._models[name] for name in self.models()]
+        return [v.loaded for entry in entries for _, v in sorted(entry.versions.items()) if v.loaded is not None]
+
+    def problems(self, model: str) -> tuple[str, ...]:
+        """What is wrong with a model's folder."""
+        return self._models[model].disk.problems
+
+    def has_served(self, model: str) -> bool:
+        """Whether any version of it has ever been ready."""
+        return model in self._models and self._models[model].has_served
+
+    def reconcile(self, disk: Mapping[str, OnDisk]) -> None:
+        """Make what is served what is on disk: new versions first, then old ones go. Never raises for a model's fault."""
+        with self._reconciling:
+            for name in [name for name in self._models if name not in disk]:
+                _log.info("model %s: gone from the repository", name)
+                self._publish(self._models.pop(name), [])
+            for name, found in disk.items():
+                entry = self._models.setdefault(name, _Model(found))
+                entry.disk = found
+            self._index()
+            for name in disk:
+                self._reconcile_model(self._models[name])
+
+    def unload_all(self) -> None:
+        """Let every version go."""
+        self.reconcile({})
+
+    def _index(self) -> None:
+        by_name = dict(self._models)
+        for entry in self._models.values():
+            for alias in entry.disk.config.aliases:
+                by_name.setdefault(alias, entry)
+        self._by_name = by_name
+
+    def _reconcile_model(self, entry: _Model) -> None:
+        self._forget_changed(entry)
+        while True:
+            failed = {n for n, v in entry.versions.items() if v.state is VersionState.FAILED}
+            candidates = [number for number in entry.disk.versions if number not in failed]
+            wanted = wanted_versions(entry.disk.policy, candidates)
+            # Newest first: with the default policy it is the one that requests wait for.
+            missing = [n for n in sorted(wanted, reverse=True) if not self._is_current(entry, n)]
+            if not missing:
+                break
+            self._load_version(entry, missing[0])
+        # A version that broke is left aside; if nothing that is wanted loads, what served goes on serving.
+        ready = [number for number in wanted if entry.versions[number].loaded is not None]
+        kept = ready or ([] if not entry.disk.versions else sorted(entry.serving))
+        self._publish(entry, kept)
+
+    @staticmethod
+    def _is_current(entry: _Model, number: int) -> bool:
+        version = entry.versions.get(number)
+        return version is not None and version.stamp == entry.disk.stamps.get(number)
+
+    @staticmethod
+    def _forget_changed(entry: _Model) -> None:
+        """A failed version whose files changed, or are gone, gets another try or is forgotten."""
+        for number, version in list(entry.versions.items()):
+            changed = version.stamp != entry.disk.stamps.get(number)
+            if version.state is VersionState.FAILED and changed:
+                del entry.versions[number]
+
+    def _load_version(self, entry: _Model, number: int) -> None:
+        before = entry.versions.get(number)
+        fresh = _Version(entry.disk.stamps.get(number))
+        config = entry.disk.config
+        if before is None:
+            entry.versions[number] = fresh
+        try:
+            fresh.loaded = self._load(config, number, entry.disk.versions[number], lambda: self._gone(entry, number))
+        except LoadFailed as error:
+            _log.error("model %s version %d: %s", config.name, number, error)
+            if before is not None and before.loaded is not None:
+                # The same version's changed files do not load: what was loaded from them before serves on.
+                before.stamp, before.reason = fresh.stamp, f"the changed files do not load: {error}"
+                return
+            fresh.state, fresh.reason = VersionState.FAILED, str(error)
+            entry.versions[number] = fresh
+            return
+        fresh.state = VersionState.READY
+        if before is not None and before.loaded is not None:
+            entry.draining[number] = entry.draining.get(number, 0) + 1
+        entry.versions[number] = fresh
+        entry.has_served = True
+        _log.info("model %s version %d: ready", config.name, number)
+        # Published at once, beside the versions that it replaces: those go when all of the model's are loaded.
+        self._publish(entry, sorted({*entry.serving, number}))
+
+    def _publish(self, entry: _Model, numbers: list[int]) -> None:
+        """Serve exactly `numbers`, in one step; the others are let go and drain."""
+        serving: dict[int, Lease] = {}
+        for number in numbers:
+            version = entry.versions.get(number)
+            if version is not None and version.loaded is not None:
+                serving[number] = version.loaded.lease
+        newest = max(serving, default=None)
+        entry.serving = serving
+        entry.latest = None if newest is None else serving[newest]
+        wanted = entry.disk.config.labels
+        # A label keeps its old target until the new one is up.
+        labels = {k: v if v in serving else entry.labels.get(k, v) for k, v in wanted.items()}
+        entry.labels = {k: v for k, v in labels.items() if v in serving}
+        for number, version in list(entry.versions.items()):
+            if version.loaded is not None and number not in serving:
+                entry.draining[number] = entry.draining.get(number, 0) + 1
+                del entry.versions[number]
+        if entry.disk.config.name not in self._models:
+            self._index()
+
+    @staticmethod
+    def _gone(entry: _Model, number: int) -> None:
+        """The last lease of a version ended: it is drained."""
+        left = entry.draining.get(number, 0) - 1
+        if left > 0:
+            entry.draining[number] = left
+        else:
+            entry.draining.pop(number, None)
+
+
+def _none_serves(model: str, entry: _Model) -> FastServeError:
+    states = {version.state for version in list(entry.versions.values())}
+    if VersionState.LOADING in states or (entry.disk.versions and not states):
+        return ModelNotReady(f"model {quoted(model)} is loading; try again shortly")
+    if VersionState.FAILED in states:
+        return VersionNotFound(model, None, "none of its versions loads; its status says why")
+    return VersionNotFound(model, None, "its folder holds none")

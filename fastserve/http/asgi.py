@@ -1,0 +1,125 @@
+"""The ASGI door (ASGI 3.0, HTTP and lifespan): the portable one, for any ASGI server and for mounting in another app.
+
+Thread: the event loop's that calls it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastserve.errors import BodyTimeout, FastServeError
+from fastserve.http.body import BODYLESS, Collected
+from fastserve.http.message import Reply
+from fastserve.http.loop import LoopReply, Outbox
+from fastserve.http.site import Site
+from fastserve.http.table import Match
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class ClientGone(Exception):  # noqa: N818 - it is no error: nobody is there to be told
+    """The client went away before its body was complete."""
+
+
+class AsgiDoor:
+    """Answers HTTP scopes."""
+
+    def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self._site = site
+        self._loop = loop
+        self._outbox = Outbox(loop)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        site = self._site
+        started = site.clock()
+        headers = _headers(scope)
+        match = site.find(scope["method"], _path(scope))
+        reply = LoopReply(match.protocol, self._outbox)
+        try:
+            await self._answer(scope, receive, headers, match, reply)
+        except ClientGone:
+            return
+        except FastServeError as error:
+            reply.fail(error)
+        except Exception:  # the app's edge
+            site.failed(reply)
+        if reply.response is None:
+            await self._wait(receive, reply)
+        response = reply.response
+        if response is None:
+            return
+        response = site.with_cors(response, headers)
+        start_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        start_headers.append((b"content-length", str(len(response.body)).encode()))
+        await send({"type": "http.response.start", "status": response.status, "headers": start_headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
+        site.observe(reply, response.status, site.clock() - started)
+
+    async def _answer(
+        self, scope: dict[str, Any], receive: Receive, headers: dict[str, str], match: Match, reply: LoopReply
+    ) -> None:
+        if match.route is None:
+            assert match.error is not None
+            raise match.error
+        declared = self._site.declared_bytes(headers)
+        method = scope["method"]
+        body = b"" if declared is None and method in BODYLESS else await self._timed_body(receive)
+        query = scope.get("query_string", b"").decode("latin-1")
+        request = self._site.request(match, method, _path(scope), query, headers, body)
+        if match.route.infer is not None:
+            self._site.run(match.route, request, reply)
+        else:
+            await self._site.wait(match.route, request, reply)
+
+    async def _timed_body(self, receive: Receive) -> bytes:
+        limit_ns = self._site.request_timeout_ns
+        try:
+            async with asyncio.timeout(limit_ns / 1e9 if limit_ns else None):
+                return await self._body(receive)
+        except TimeoutError:
+            raise BodyTimeout from None
+
+    async def _body(self, receive: Receive) -> bytes:
+        collected = Collected(self._site.max_body_bytes)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            collected.add(message.get("body", b""))
+            if not message.get("more_body", False):
+                return collected.body()
+
+    async def _wait(self, receive: Receive, reply: LoopReply) -> None:
+        """Until the answer is there; a client that goes away meanwhile takes its request with it."""
+        future = reply.future = self._loop.create_future()
+        if reply.response is not None:
+            return
+        watch = self._loop.create_task(_watch(receive, reply))
+        try:
+            await future
+        finally:
+            watch.cancel()
+
+
+async def _watch(receive: Receive, reply: Reply) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if reply.pending is not None:
+        reply.pending.cancel()
+
+
+def _headers(scope: dict[str, Any]) -> dict[str, str]:
+    """The first value of each name, which ASGI gives in lower case."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return headers
+
+
+def _path(scope: dict[str, Any]) -> str:
+    """The decoded path, below where the app is mounted."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path

@@ -1,0 +1,136 @@
+"""The RSGI door: a coroutine per request on the worker's event loop (RSGI 1.6, Granian's own interface).
+
+Thread: the loop's. Answers that finish on other threads are brought here together, one wake-up for all that are ready.
+"""
+
+import asyncio
+from typing import Any
+
+from fastserve.errors import BodyTimeout, FastServeError
+from fastserve.http.body import BODYLESS, Collected
+from fastserve.http.loop import LoopReply, Outbox
+from fastserve.http.message import Reply
+from fastserve.http.site import Site
+from fastserve.http.table import Match
+
+class BodyDeadlines:
+    """Ends the tasks whose bodies do not arrive. All have the same limit, so the oldest is always the next due: one timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit_ns: int) -> None:
+        self._loop = loop
+        self._limit_s = limit_ns / 1e9
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._armed = False
+
+    def begin(self, task: "asyncio.Task[Any]") -> None:
+        """`task` waits for a body from now on."""
+        if self._limit_s:
+            self._reading[task] = self._loop.time() + self._limit_s
+            if not self._armed:
+                self._armed = True
+                self._loop.call_at(self._reading[task], self._end_late)
+
+    def end(self, task: "asyncio.Task[Any]") -> bool:
+        """`task` waits no longer; whether it was ended for being late."""
+        self._reading.pop(task, None)
+        if task in self._late:
+            self._late.discard(task)
+            return True
+        return False
+
+    def _end_late(self) -> None:
+        now = self._loop.time()
+        for task, due in list(self._reading.items()):
+            if due > now:
+                self._loop.call_at(due, self._end_late)
+                return
+            self._late.add(task)
+            del self._reading[task]
+            task.cancel()
+        self._armed = False
+
+
+class RsgiDoor:
+    """Callable as an RSGI application."""
+
+    def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self._site = site
+        self._loop = loop
+        self._outbox = Outbox(loop)
+        self._bodies = BodyDeadlines(loop, site.request_timeout_ns)
+
+    async def __call__(self, scope: Any, proto: Any) -> None:
+        """Answer one request."""
+        if scope.proto != "http":
+            proto.close(403)
+            return
+        site = self._site
+        started = site.clock()
+        match = site.find(scope.method, scope.path)
+        reply = LoopReply(match.protocol, self._outbox)
+        try:
+            await self._answer(scope, proto, match, reply)
+        except FastServeError as error:
+            reply.fail(error)
+        except Exception:  # the app's edge
+            site.failed(reply)
+        if reply.response is None:
+            await self._wait(proto, reply)
+        response = reply.response
+        if response is not None:
+            response = site.with_cors(response, scope.headers)
+            proto.response_bytes(response.status, response.headers, response.body)
+            site.observe(reply, response.status, site.clock() - started)
+
+    async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply) -> None:
+        if match.route is None:
+            assert match.error is not None
+            raise match.error
+        headers = scope.headers
+        declared = self._site.declared_bytes(headers)
+        if declared == 0 or (declared is None and scope.method in BODYLESS):
+            body = b""
+        else:
+            body = await self._body(proto, declared)
+        request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body)
+        if match.route.infer is not None:
+            self._site.run(match.route, request, reply)
+        else:
+            await self._site.wait(match.route, request, reply)
+
+    async def _body(self, proto: Any, declared: int | None) -> bytes:
+        """The body, within limit and deadline. `await proto()` has no limit of its own: only for a declared length."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._bodies.begin(task)
+        try:
+            if declared is not None:
+                return bytes(await proto())
+            collected = Collected(self._site.max_body_bytes)
+            async for chunk in proto:
+                collected.add(chunk)
+            return collected.body()
+        except asyncio.CancelledError:
+            if self._bodies.end(task):
+                raise BodyTimeout from None
+            raise
+        finally:
+            self._bodies.end(task)
+
+    async def _wait(self, proto: Any, reply: LoopReply) -> None:
+        """Until the answer is there; a client that goes away meanwhile takes its request with it."""
+        future = reply.future = self._loop.create_future()
+        if reply.response is not None:
+            return
+        watch = self._loop.create_task(_watch(proto, reply))
+        try:
+            await future
+        finally:
+            watch.cancel()
+
+
+async def _watch(proto: Any, reply: Reply) -> None:
+    await proto.client_disconnect()
+    if reply.pending is not None:
+        reply.pending.cancel()

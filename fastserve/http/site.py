@@ -1,0 +1,148 @@
+"""What every door does with a request, whatever it came through: find the route, bound it, run it, count it.
+
+Thread: any. A route runs on the door's own thread, or, when its body is big or compressed, on an executor thread.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from fastserve._ext.meters import Counter, Histogram
+from fastserve.clock import Clock
+from fastserve.errors import FastServeError, InternalError, InvalidRequest, quoted
+from fastserve.http.body import declared_bytes, decompressed
+from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
+from fastserve.http.routes import Protocol, Route
+from fastserve.http.table import Match, PathTable
+from fastserve.metrics import Metrics
+
+OFFLOAD_BYTES = 64 * 1024
+"""Bodies from here on are read by an executor thread: a scan of that size takes about 50 us."""
+
+REQUEST_BOUNDS_NS = tuple(
+    round(seconds * 1e9)
+    for seconds in (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
+)
+TIMEOUT_HEADER = "x-request-timeout-ms"
+
+_log = logging.getLogger(__name__)
+
+
+class Site:
+    """Routes, limits and counters that all doors of one process share."""
+
+    def __init__(
+        self,
+        protocols: Sequence[Protocol],
+        *,
+        max_body_bytes: int,
+        request_timeout_ns: int,
+        cors_origins: Sequence[str],
+        post: Callable[[Callable[[], None]], None],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.max_body_bytes = max_body_bytes
+        self.request_timeout_ns = request_timeout_ns
+        self.clock = clock
+        self.find = PathTable(protocols).find
+        self._post = post
+        self._cors_origins = frozenset(cors_origins)
+        self._metrics = metrics
+        self._counters: dict[tuple[str, Subject, int], Counter] = {}
+        self._times: dict[tuple[str, str], Histogram] = {}
+
+    def declared_bytes(self, headers: HeaderMap) -> int | None:
+        """The length that the headers declare. Raises PayloadTooLarge, InvalidRequest."""
+        return declared_bytes(headers.get("content-length"), self.max_body_bytes)
+
+    def request(self, match: Match, method: str, path: str, query: str, headers: HeaderMap, body: bytes) -> Request:
+        """The request whose body just arrived. Raises InvalidRequest for a time limit that is none."""
+        now = self.clock()
+        return Request(method, path, query, headers, body, match.params, now, self._deadline_ns(headers, now))
+
+    def run(self, route: Route, request: Request, reply: Reply) -> None:
+        """Answer through `reply`, now or later; what takes long goes to an executor thread."""
+        encoding = request.headers.get("content-encoding")
+        if encoding is not None or len(request.body) >= OFFLOAD_BYTES:
+            self._post(partial(self._run_offloaded, route, request, reply, encoding))
+        else:
+            self._run_route(route, request, reply)
+
+    async def wait(self, route: Route, request: Request, reply: Reply) -> None:
+        """Answer a route that waits for other things."""
+        assert route.waits is not None
+        try:
+            reply.send(await route.waits(request))
+        except FastServeError as error:
+            reply.fail(error)
+        except Exception:  # the app's edge
+            self.failed(reply)
+
+    def failed(self, reply: Reply) -> None:
+        """Our own fault: a 500 in the protocol's shape, the traceback in the log. For `except` blocks."""
+        _log.exception("a request failed")
+        reply.fail(InternalError())
+
+    def observe(self, reply: Reply, status: int, elapsed_ns: int) -> None:
+        """Count an answer that went out."""
+        key = (reply.protocol.name, reply.subject, status)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = self._counter(*key)
+        counter.add(1)
+        self._times[key[0], key[1][0]].observe(elapsed_ns)
+
+    def with_cors(self, response: Response, headers: HeaderMap) -> Response:
+        """`response` with the headers that let a page of an allowed origin read it (Fetch standard, CORS protocol)."""
+        if not self._cors_origins:
+            return response
+        origin = headers.get("origin")
+        if origin is None or not ("*" in self._cors_origins or origin in self._cors_origins):
+            return response
+        allowed = "*" if "*" in self._cors_origins else origin
+        cors = [
+            ("access-control-allow-origin", allowed),
+            ("access-control-allow-methods", "POST, GET"),
+            ("access-control-allow-headers", "Content-Type, Authorization"),
+            ("vary", "Origin"),
+        ]
+        return Response(response.status, response.headers + cors, response.body)
+
+    def _run_offloaded(self, route: Route, request: Request, reply: Reply, encoding: str | None) -> None:
+        if encoding is not None:
+            try:
+                request.body = decompressed(request.body, encoding, self.max_body_bytes)
+            except FastServeError as error:
+                reply.fail(error)
+                return
+        self._run_route(route, request, reply)
+
+    def _run_route(self, route: Route, request: Request, reply: Reply) -> None:
+        assert route.infer is not None
+        try:
+            reply.pending = route.infer(request, reply)
+        except FastServeError as error:
+            reply.fail(error)
+        except Exception:  # the app's edge
+            self.failed(reply)
+
+    def _deadline_ns(self, headers: HeaderMap, now_ns: int) -> int:
+        limit_ns = self.request_timeout_ns
+        asked = headers.get(TIMEOUT_HEADER)
+        if asked is not None:
+            if not (asked.isascii() and asked.isdigit()) or len(asked) > 12 or int(asked) == 0:
+                raise InvalidRequest(f"{TIMEOUT_HEADER}: expected a whole number of milliseconds, got {quoted(asked)}")
+            asked_ns = int(asked) * 1_000_000
+            limit_ns = min(limit_ns, asked_ns) if limit_ns else asked_ns
+        return now_ns + limit_ns if limit_ns else 0
+
+    def _counter(self, protocol: str, subject: Subject, status: int) -> Counter:
+        model, version = subject
+        if (protocol, model) not in self._times:
+            labels = {"protocol": protocol, "model": model}
+            text = "Time from the request's first byte here to its answer."
+            times = self._metrics.histogram("fastserve_request_seconds", text, labels, REQUEST_BOUNDS_NS, 1e9)
+            self._times[protocol, model] = times
+        labels = {"protocol": protocol, "model": model, "version": version, "status": str(status)}
+        return self._metrics.counter("fastserve_requests_total", "Answers.", labels)
