@@ -1,0 +1,208 @@
+"""What is on disk: models, their versions, and whatever looks as if it were meant to be one and is not.
+
+Reads folders only, never a model. Thread: any, away from serving.
+A folder's name becomes part of URLs, so it is checked; links that lead out of the given path are not followed.
+"""
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+# Suffixes of the files that some backend loads, the usual one first.
+MODEL_SUFFIXES = (".onnx", ".echo")
+MAX_VERSION = 2**63 - 1
+_MAX_SHOWN = 5
+_FORBIDDEN = frozenset("/:%\\")
+
+
+class ModelFiles(Struct, frozen=True):
+    """One model and its versions' files. `base`: the file or folder found; `problems`: what in it was passed over."""
+
+    name: str
+    base: Path
+    versions: dict[int, Path]
+    problems: tuple[str, ...] = ()
+
+
+class Found(Struct, frozen=True):
+    """The models of one path, by name; `problems`: what was passed over and belongs to none of them."""
+
+    models: tuple[ModelFiles, ...]
+    problems: tuple[str, ...] = ()
+
+
+class _Names(Struct, frozen=True):
+    """Names in one folder, sorted, without hidden ones. `outside`: links that lead out of the path being searched."""
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    outside: tuple[str, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(name for name in self.files if Path(name).suffix.lower() in MODEL_SUFFIXES)
+
+    @property
+    def shown(self) -> str:
+        return _listed((*self.folders, *self.files, *self.outside)) or "nothing"
+
+
+def find_models(path: Path) -> Found:
+    """Find what `path` holds: one model file, one model's folder, or a folder of models."""
+    root = os.path.realpath(path)
+    try:
+        if not path.is_dir():
+            return _single_file(path)
+        names = _list_folder(path, root)
+    except OSError as error:
+        return Found(models=(), problems=(f"{path}: {error.strerror or error}",))
+    own_name = os.path.basename(root)
+    if _versions(names) or _named_file(own_name, names):
+        return _collected([_model(own_name, path, root)], names, path)
+    models = [_model(name, path / name, root) for name in names.folders]
+    misplaced = [
+        f"{path / name}: not served from here; move it to {path / Path(name).stem / name}" for name in names.models
+    ]
+    if not misplaced and not any(isinstance(model, ModelFiles) for model in models):
+        misplaced = [f"{path}: neither version folders nor models; found {names.shown}"]
+    return _collected([*misplaced, *models], names, path)
+
+
+def version_number(name: str) -> int | None:
+    """The version that a folder's name stands for: `00000123` is 123; None where it is no number."""
+    if not (name.isascii() and name.isdigit()) or len(name) > 40:
+        return None
+    number = int(name)
+    return number if number <= MAX_VERSION else None
+
+
+def _single_file(path: Path) -> Found:
+    path.stat()
+    if path.suffix.lower() not in MODEL_SUFFIXES:
+        return Found(models=(), problems=(f"{path}: not a model file ({', '.join(MODEL_SUFFIXES)}) and not a folder",))
+    if not path.is_file():
+        return Found(models=(), problems=(f"{path}: not a regular file",))
+    refused = _refused_name(path.stem)
+    if refused:
+        return Found(models=(), problems=(f"{printable(str(path))}: {refused}",))
+    return Found(models=(ModelFiles(name=path.stem, base=path, versions={1: path}),))
+
+
+def _collected(results: list[ModelFiles | str], names: _Names, path: Path) -> Found:
+    models = tuple(result for result in results if isinstance(result, ModelFiles))
+    problems = [result for result in results if isinstance(result, str)]
+    problems += [_outside(path, name) for name in names.outside]
+    return Found(models=models, problems=tuple(problems))
+
+
+def _model(name: str, folder: Path, root: str) -> ModelFiles | str:
+    """The model in `folder`, or why there is none."""
+    refused = _refused_name(name)
+    if refused:
+        return f"{printable(str(folder))}: {refused}"
+    try:
+        names = _list_folder(folder, root)
+    except OSError as error:
+        return f"{folder}: {error.strerror or error}"
+    if _versions(names):
+        return _versioned(name, folder, names, root)
+    own_file = _named_file(name, names)
+    if own_file:
+        return ModelFiles(name=name, base=folder, versions={1: folder / own_file})
+    return f"{folder}: no numeric version folder and no {name}{MODEL_SUFFIXES[0]}; found {names.shown}"
+
+
+def _versioned(name: str, folder: Path, names: _Names, root: str) -> ModelFiles:
+    versions: dict[int, Path] = {}
+    problems = [_outside(folder, link) for link in names.outside]
+    chosen: dict[int, str] = {}
+    for entry, number in _versions(names):
+        if number in chosen:
+            problems.append(
+                f"{folder}: {entry} and {chosen[number]} are both version {number}; {chosen[number]} is served"
+            )
+            continue
+        chosen[number] = entry
+        file = _version_file(folder / entry, root)
+        if isinstance(file, Path):
+            versions[number] = file
+        else:
+            problems.append(file)
+    ignored = [entry for entry in names.folders if version_number(entry) is None]
+    if ignored:
+        problems.append(f"{folder}: not version numbers, so not served: {_listed(ignored)}")
+    if names.models:
+        problems.append(f"{folder}: not served, because there are version folders: {_listed(names.models)}")
+    return ModelFiles(name=name, base=folder, versions=versions, problems=tuple(problems))
+
+
+def _version_file(folder: Path, root: str) -> Path | str:
+    """The model file of one version, or why there is none."""
+    try:
+        names = _list_folder(folder, root)
+    except OSError as error:
+        return f"{folder}: {error.strerror or error}"
+    usual = _named_file("model", names)
+    if usual:
+        return folder / usual
+    if len(names.models) == 1:
+        return folder / names.models[0]
+    if names.models:
+        return f"{folder}: several model files and none is model{MODEL_SUFFIXES[0]}: {_listed(names.models)}"
+    outside = "; links that lead elsewhere are not followed" if names.outside else ""
+    return f"{folder}: no model{MODEL_SUFFIXES[0]}; found {names.shown}{outside}"
+
+
+def _versions(names: _Names) -> list[tuple[str, int]]:
+    """Version folders by number; of one number the shortest name first, so that `1` wins over `001`."""
+    numbered = [(name, version_number(name)) for name in names.folders]
+    found = [(name, number) for name, number in numbered if number is not None]
+    return sorted(found, key=lambda pair: (pair[1], len(pair[0])))
+
+
+def _named_file(stem: str, names: _Names) -> str | None:
+    return next((stem + suffix for suffix in MODEL_SUFFIXES if stem + suffix in names.files), None)
+
+
+def _list_folder(folder: Path, root: str) -> _Names:
+    folders, files, outside = [], [], []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink() and not _inside(os.path.realpath(entry.path), root):
+                outside.append(entry.name)
+            elif entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file():
+                files.append(entry.name)
+    return _Names(folders=tuple(folders), files=tuple(files), outside=tuple(outside))
+
+
+def _inside(target: str, root: str) -> bool:
+    return target == root or target.startswith(root.rstrip("/") + "/")
+
+
+def _outside(folder: Path, name: str) -> str:
+    return (
+        f"{printable(str(folder / name))}: a link that leads out of the served path is not followed; serve its target"
+    )
+
+
+def _refused_name(name: str) -> str:
+    """Why a model cannot have this name; empty where it can."""
+    if not name.isprintable():
+        return "a model's name cannot have control characters, or bytes that are not UTF-8"
+    bad = sorted(_FORBIDDEN.intersection(name))
+    return f"a model's name cannot have {' '.join(bad)} in it" if bad else ""
+
+
+def printable(text: str) -> str:
+    """`text` with what would garble a terminal escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape", "surrogateescape").decode("ascii")
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(printable(name) for name in names[:_MAX_SHOWN]) + more
