@@ -1,0 +1,270 @@
+// One JSON value at the cursor into one element of a tensor: exact integers, correctly rounded floats. No Python.
+//
+// Thread: any. Memory: none; reads the text, writes one element.
+//
+// Every reader is `const char* read(Text&, const char* p, T* out)`: one past the token, or nullptr with the fault set.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "json_text.hpp"
+
+namespace fastserve {
+
+static_assert(std::numeric_limits<double>::is_iec559 && std::numeric_limits<float>::is_iec559, "IEEE 754 floats");
+
+// Bits of a 16-bit float; its own type, so that uint16 elements are another one.
+template <int kExponentBits, int kFractionBits>
+struct Small {
+    uint16_t bits;
+};
+using Half = Small<5, 10>;
+using BFloat = Small<8, 7>;
+
+inline uint64_t bits_of(double value) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+// ---- what is no plain number ----------------------------------------------------------------------------------------------
+
+// The fault of a value that cannot be read as the element wanted; broken JSON is said to be that first.
+FASTSERVE_COLD inline const char* wrong_type(Text& text, const char* p) {
+    const bool container = *p == '[' || *p == '{';
+    if (!container && skip_scalar(text, p) == nullptr) return nullptr;
+    return text.fail(Fault::type, p);
+}
+
+// `NaN`, `Infinity`, `Inf`, the last two also negative.
+FASTSERVE_COLD inline const char* read_nonfinite(Text& text, const char* p, double& out) {
+    const bool negative = *p == '-';
+    const char* const letter = p + negative;
+    const char* const after = negative && *letter == 'N' ? nullptr : match_nonfinite(letter);
+    if (after == nullptr) return wrong_type(text, p);
+    out = *letter == 'N' ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+    if (negative) out = -out;
+    return after;
+}
+
+// ---- floats ---------------------------------------------------------------------------------------------------------------
+
+constexpr double kExactPowers[23] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+// Whether `digits` fits a signed word and the power of ten is an exact double: one rounding for each of the two conversions.
+inline bool is_short(const Decimal& decimal) {
+    return decimal.fits && decimal.digits <= (uint64_t{1} << 62) && static_cast<uint64_t>(decimal.exponent + 22) <= 44;
+}
+
+// Within 1 ulp of the decimal's value; correctly rounded where `digits` is at most 2^53. Only for what is_short().
+inline double quick_double(const Decimal& decimal) {
+    const double digits = static_cast<double>(static_cast<int64_t>(decimal.digits));
+    const double value = decimal.exponent < 0 ? digits / kExactPowers[-decimal.exponent] : digits * kExactPowers[decimal.exponent];
+    return decimal.negative ? -value : value;
+}
+
+// The token's value by the library; tokens past the range become infinite, those below it zero.
+template <class Float>
+FASTSERVE_COLD Float slow_float(const char* start, const char* end, const Decimal& decimal) {
+    Float value = 0;
+    if (std::from_chars(start, end, value).ec == std::errc::result_out_of_range) {
+        // scan_number() refused what no double holds, so the double tells on which side of the range it lies.
+        double wide = 0;
+        std::from_chars(start, end, wide);
+        value = wide > 1 || wide < -1 ? std::numeric_limits<Float>::infinity() : Float{0};
+        return decimal.negative ? -value : value;
+    }
+    return value;
+}
+
+inline double to_double(const char* start, const char* end, const Decimal& decimal) {
+    if (is_short(decimal) && decimal.digits <= (uint64_t{1} << 53)) return quick_double(decimal);
+    return slow_float<double>(start, end, decimal);
+}
+
+// decimal -> double -> float rounds twice. It only shows where the double, give or take its own error, lies half way between
+// two floats (its 29 low bits near 2^28), or where floats are subnormal: there the text is read again as a float.
+inline float to_float(const char* start, const char* end, const Decimal& decimal) {
+    constexpr uint64_t kHalfStep = uint64_t{1} << 28;
+    constexpr uint64_t kMargin = 4;
+    if (FASTSERVE_UNLIKELY(!is_short(decimal))) return slow_float<float>(start, end, decimal);
+    const double value = quick_double(decimal);
+    const uint64_t low = bits_of(value) & (2 * kHalfStep - 1);
+    const bool doubtful = low - (kHalfStep - kMargin) <= 2 * kMargin;
+    if (FASTSERVE_UNLIKELY(doubtful)) return slow_float<float>(start, end, decimal);
+    // No short decimal but zero comes near 2^-126, where floats lose digits: 1e-22 is the smallest.
+    return static_cast<float>(value);
+}
+
+// ---- 16-bit floats --------------------------------------------------------------------------------------------------------
+
+// Digits of a plain decimal text, one after the other, zeros without end behind the last.
+class Digits {
+  public:
+    Digits(const char* start, const char* end) : at_(start), end_(end) {
+        if (at_ < end_ && *at_ == '-') ++at_;
+        for (const char* p = at_; p < end_; ++p) {
+            if ((*p | 0x20) == 'e') end_ = p;
+        }
+        while (at_ < end_ && (*at_ == '0' || *at_ == '.')) ++at_;
+        const char* point = start;
+        while (point < end_ && *point != '.') ++point;
+        scale = at_ <= point ? point - at_ : point + 1 - at_;
+    }
+    int next() {
+        if (at_ < end_ && *at_ == '.') ++at_;
+        return at_ < end_ ? *at_++ - '0' : 0;
+    }
+    bool done() const { return at_ >= end_; }
+
+    int64_t scale = 0;   // the value is 0.ddd... * 10^scale, the exponent of the text left out
+
+  private:
+    const char* at_;
+    const char* end_;
+};
+
+// Sign of |token| - |value|, exactly. `value` is a multiple of 2^-160 below 2^130.
+FASTSERVE_COLD inline int compare_exactly(const char* start, const char* end, const Decimal& decimal, double value) {
+    char exact[256];
+    const auto written = std::to_chars(exact, exact + sizeof(exact), value < 0 ? -value : value, std::chars_format::fixed, 160);
+    Digits ours(start, end);
+    Digits theirs(exact, written.ptr);
+    int64_t fraction_digits = 0;
+    for (const char* p = start; p < end && (*p | 0x20) != 'e'; ++p) {
+        if (fraction_digits > 0 || *p == '.') ++fraction_digits;
+    }
+    if (fraction_digits > 0) --fraction_digits;                       // the point itself
+    const int64_t scale = ours.scale + decimal.exponent + fraction_digits;
+    if (scale != theirs.scale) return scale < theirs.scale ? -1 : 1;
+    while (!ours.done() || !theirs.done()) {
+        const int difference = ours.next() - theirs.next();
+        if (difference != 0) return difference;
+    }
+    return 0;
+}
+
+// `value` as the token's double, correctly rounded, to 16 bits, half to even. Where the double stands exactly between two
+// results the token itself decides: it may be a little off that middle.
+template <int kExponentBits, int kFractionBits>
+uint16_t to_small(const char* start, const char* end, const Decimal& decimal) {
+    constexpr int kBias = (1 << (kExponentBits - 1)) - 1;
+    constexpr uint64_t kInfinity = ((uint64_t{1} << kExponentBits) - 1) << kFractionBits;
+    const double value = to_double(start, end, decimal);
+    const uint64_t bits = bits_of(value) & ~(uint64_t{1} << 63);
+    const uint64_t sign = static_cast<uint64_t>(decimal.negative) << 15;
+    int exponent = static_cast<int>(bits >> 52) - 1023 + kBias;       // biased, as in the result
+    if (exponent < -kFractionBits) return static_cast<uint16_t>(sign);             // below half of the smallest
+    if (exponent > 2 * kBias) return static_cast<uint16_t>(sign | kInfinity);
+    uint64_t significand = (bits & ((uint64_t{1} << 52) - 1)) | (uint64_t{1} << 52);
+    int dropped = 52 - kFractionBits;
+    if (exponent < 1) {                                               // subnormal: the leading bit is written out
+        dropped += 1 - exponent;
+        exponent = 0;
+    } else {
+        significand &= ~(uint64_t{1} << 52);
+    }
+    const uint64_t kept = (static_cast<uint64_t>(exponent) << kFractionBits) + (significand >> dropped);
+    const uint64_t rest = significand & ((uint64_t{1} << dropped) - 1);
+    const uint64_t half = uint64_t{1} << (dropped - 1);
+    bool up = rest > half;
+    if (rest == half) {
+        const int side = compare_exactly(start, end, decimal, value);
+        up = side > 0 || (side == 0 && (kept & 1) != 0);
+    }
+    return static_cast<uint16_t>(sign | (kept + up));
+}
+
+// ---- readers --------------------------------------------------------------------------------------------------------------
+
+inline void convert(const char* start, const char* end, const Decimal& decimal, float* out) { *out = to_float(start, end, decimal); }
+inline void convert(const char* start, const char* end, const Decimal& decimal, double* out) { *out = to_double(start, end, decimal); }
+template <int kExponentBits, int kFractionBits>
+inline void convert(const char* start, const char* end, const Decimal& decimal, Small<kExponentBits, kFractionBits>* out) {
+    out->bits = to_small<kExponentBits, kFractionBits>(start, end, decimal);
+}
+
+inline void convert_nonfinite(double value, float* out) { *out = static_cast<float>(value); }
+inline void convert_nonfinite(double value, double* out) { *out = value; }
+template <int kExponentBits, int kFractionBits>
+inline void convert_nonfinite(double value, Small<kExponentBits, kFractionBits>* out) {
+    constexpr unsigned kInfinity = ((1u << kExponentBits) - 1) << kFractionBits;
+    const unsigned sign = value < 0 ? 0x8000u : 0;
+    const unsigned quiet = value != value ? 1u << (kFractionBits - 1) : 0;
+    out->bits = static_cast<uint16_t>(sign | kInfinity | quiet);
+}
+
+template <class Float>
+inline const char* read_float(Text& text, const char* p, Float* out) {
+    const char* const digit = p + (*p == '-');
+    if (FASTSERVE_UNLIKELY(!is_digit(*digit))) {
+        double value = 0;
+        p = read_nonfinite(text, p, value);
+        if (p != nullptr) convert_nonfinite(value, out);
+        return p;
+    }
+    Decimal decimal;
+    const char* const after = scan_number<true>(text, p, digit, decimal);
+    if (FASTSERVE_UNLIKELY(after == nullptr)) return nullptr;
+    convert(p, after, decimal, out);
+    return after;
+}
+
+// Integers of 20 digits or with an overlong text; also every fault that a token starting like an integer can have.
+template <class Integer>
+FASTSERVE_COLD const char* read_odd_integer(Text& text, const char* p, const char* digit, Integer* out) {
+    Decimal decimal;
+    const char* const after = scan_number<false>(text, p, digit, decimal);
+    if (after == nullptr) return nullptr;
+    if (!decimal.integer) return text.fail(Fault::type, p);
+    uint64_t value = 0;
+    const bool outside = std::from_chars(digit, after, value).ec == std::errc::result_out_of_range;
+    if (outside || decimal.negative || value > uint64_t{std::numeric_limits<Integer>::max()}) return text.fail(Fault::range, p);
+    *out = static_cast<Integer>(value);
+    return after;
+}
+
+template <class Integer>
+inline const char* read_integer(Text& text, const char* p, Integer* out) {
+    using Limits = std::numeric_limits<Integer>;
+    const char* const digit = p + (*p == '-');
+    if (FASTSERVE_UNLIKELY(!is_digit(*digit))) return wrong_type(text, p);
+    Decimal decimal;
+    const char* const after = take_digits<true>(digit, text.end, decimal);
+    const bool leading_zero = *digit == '0' && after != digit + 1;
+    const bool fraction = *after == '.' || (*after | 0x20) == 'e';
+    if (FASTSERVE_UNLIKELY(!decimal.fits || leading_zero || fraction)) return read_odd_integer(text, p, digit, out);
+    const bool negative = p != digit;
+    // The range is lopsided: one more below zero, and nothing below it for unsigned types.
+    const uint64_t limit = negative ? uint64_t{0} - static_cast<uint64_t>(int64_t{Limits::min() < 0 ? int64_t(Limits::min()) : 0})
+                                    : static_cast<uint64_t>(Limits::max());
+    if (FASTSERVE_UNLIKELY(decimal.digits > limit)) return text.fail(Fault::range, p);
+    *out = static_cast<Integer>(negative ? uint64_t{0} - decimal.digits : decimal.digits);
+    return after;
+}
+
+inline const char* read_bool(Text& text, const char* p, bool* out) {
+    *out = *p == 't';
+    if (std::strncmp(p, "true", 4) == 0) return p + 4;
+    if (std::strncmp(p, "false", 5) == 0) return p + 5;
+    return wrong_type(text, p);
+}
+
+inline const char* read_element(Text& text, const char* p, bool* out) { return read_bool(text, p, out); }
+inline const char* read_element(Text& text, const char* p, float* out) { return read_float(text, p, out); }
+inline const char* read_element(Text& text, const char* p, double* out) { return read_float(text, p, out); }
+template <int kExponentBits, int kFractionBits>
+inline const char* read_element(Text& text, const char* p, Small<kExponentBits, kFractionBits>* out) {
+    return read_float(text, p, out);
+}
+template <class Integer, class = std::enable_if_t<std::is_integral_v<Integer>>>
+inline const char* read_element(Text& text, const char* p, Integer* out) {
+    return read_integer(text, p, out);
+}
+
+}  // namespace fastserve
