@@ -21,7 +21,8 @@ class Option(Struct, frozen=True):
     """One field that is also an option of the command line and a variable of the environment.
 
     `section`: the attribute of `Config` that it belongs to. `name`: the option's, with underscores. `kind`: its
-    annotated type. `many`: it holds several values. `is_path`: its values name files.
+    annotated type. `choices`: the words it takes, if it takes words. `many`: it holds several values. `is_path`: its
+    values name files.
     """
 
     section: str
@@ -30,6 +31,7 @@ class Option(Struct, frozen=True):
     kind: Any
     default: Any
     description: str
+    choices: tuple[str, ...]
     many: bool
     is_path: bool
 
@@ -49,8 +51,10 @@ class Option(Struct, frozen=True):
         try:
             return msgspec.convert(value, self.kind, strict=False)
         except msgspec.ValidationError as error:
-            reason = str(error)
-            raise ConfigError(f"{where}: {reason[:1].lower()}{reason[1:]}, got {text!r}") from None
+            # msgspec's text: "Expected `int`, got `str`"; what came is told as it was written
+            expected = str(error).split(", got ", maxsplit=1)[0].removeprefix("Expected ")
+            expected = " or ".join(self.choices) or expected
+            raise ConfigError(f"{where}: expected {expected}, got {text!r}") from None
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
@@ -90,9 +94,17 @@ def _every_option() -> Iterator[Option]:
                 kind=hints[field.name],
                 default=field.default,
                 description=meta.description or "",
+                choices=tuple(_words(hints[field.name].__origin__)),
                 many=isinstance(field.default, tuple),
                 is_path=PATH_FIELD.items() <= extra.items(),
             )
+
+
+def _words(kind: Any) -> Iterator[str]:
+    """The literals of a type, in unions too."""
+    for part in (kind, *typing.get_args(kind)):
+        if typing.get_origin(part) is typing.Literal:
+            yield from typing.get_args(part)
 
 
 OPTIONS: dict[str, Option] = {option.name: option for option in _every_option()}

@@ -15,8 +15,11 @@ from rich.text import Text
 
 from fastserve.types import DType, TensorSpec
 
-MIN_COLUMNS = 100
+MIN_COLUMNS = 120
 """Where nothing says how wide the terminal is (a log file), lines may be this long."""
+
+MAX_SPECS = 8
+"""More inputs or outputs than these are counted, not listed."""
 
 STATE_STYLES = {"READY": "green", "FAILED": "red", "LOADING": "yellow", "DRAINING": "yellow"}
 
@@ -46,6 +49,12 @@ def spec_text(spec: TensorSpec) -> str:
         names = spec.dim_names or ("",) * len(spec.shape)
         dims = ", ".join(name or "?" if dim < 0 else str(dim) for dim, name in zip(spec.shape, names, strict=False))
     return f"{spec.name} {DType(spec.dtype).name.lower()}[{dims}]"
+
+
+def specs_text(specs: Sequence[TensorSpec]) -> str:
+    """One line for each, as a cell of the table."""
+    lines = [spec_text(spec) for spec in specs[:MAX_SPECS]]
+    return "\n".join([*lines, f"and {len(specs) - MAX_SPECS} more"] if len(specs) > MAX_SPECS else lines)
 
 
 def render_table(rows: Sequence[ModelRow], urls: Sequence[str] = ()) -> str:

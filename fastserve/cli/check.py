@@ -1,0 +1,136 @@
+"""`fastserve check`: what would be served, and what is wrong, without opening a port."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+from msgspec import Struct, structs
+
+from fastserve.config import Config, ModelConfig, load_config
+from fastserve.errors import ConfigError, FastServeError
+
+EXAMPLES = """
+\b
+Examples:
+  fastserve check model.onnx
+  fastserve check fastserve.toml && fastserve serve fastserve.toml
+  fastserve check models/ --json
+"""
+
+
+class Finding(Struct, frozen=True):
+    """One version as it would be served, or why it would not."""
+
+    model: str
+    version: int | None
+    ok: bool
+    inputs: list[str] = []
+    outputs: list[str] = []
+    batch: str = ""
+    providers: list[str] = []
+    reason: str = ""
+
+
+class Report(Struct, frozen=True):
+    """Everything that was found; `problems` belong to no single version."""
+
+    findings: list[Finding]
+    problems: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is something to serve, and nothing is wrong."""
+        return bool(self.findings) and not self.problems and all(finding.ok for finding in self.findings)
+
+
+@click.command(epilog=EXAMPLES, short_help="Say what would be served, and what is wrong.")
+@click.argument("path", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(ctx: click.Context, path: tuple[str, ...], as_json: bool) -> None:
+    """Say what `serve PATH` would serve and what is wrong with it. Loads every model, opens no port.
+
+    Exit code 0: all of it would be served. 1: something is wrong.
+    """
+    try:
+        report = inspect(load_config(path, None, os.environ))
+    except ConfigError as error:
+        report = Report([], [str(error)])
+    click.echo(_as_json(report) if as_json else _as_text(report))
+    ctx.exit(0 if report.ok else 1)
+
+
+def inspect(config: Config) -> Report:
+    """Look at every configured place, and load what it holds, one version after the other."""
+    from fastserve.engine.catalog import Catalog
+    from fastserve.repository.policy import wanted_versions
+
+    catalog = Catalog(config)
+    findings: list[Finding] = []
+    problems: list[str] = []
+    for name, disk in sorted(catalog.look().items()):
+        wanted = wanted_versions(disk.policy, disk.versions)
+        findings += [_load(name, version, disk.versions[version], disk.config) for version in wanted]
+        problems += [f"{name}: {problem}" for problem in disk.problems]
+        if not wanted:
+            findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
+    return Report(findings, [*catalog.problems, *problems])
+
+
+def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:
+    """Load one version as the server would, and let it go."""
+    from fastserve.backends.base import LoadOptions
+    from fastserve.backends.table import backend_for
+    from fastserve.server.table import spec_text
+
+    options = LoadOptions(threads=config.threads or 1, providers=config.providers, max_batch_rows=config.max_batch_rows)
+    try:
+        loaded = backend_for(file).load(file, options)
+    except FastServeError as error:
+        return Finding(name, version, ok=False, reason=str(error))
+    batching = loaded.batching
+    finding = Finding(
+        name,
+        version,
+        ok=True,
+        inputs=[spec_text(spec) for spec in loaded.signature.inputs],
+        outputs=[spec_text(spec) for spec in loaded.signature.outputs],
+        batch="yes" if batching.batchable else f"no: {batching.reason}",
+        providers=list(loaded.providers),
+    )
+    loaded.close()
+    return finding
+
+
+def _as_json(report: Report) -> str:
+    return json.dumps(
+        {
+            "ok": report.ok,
+            "models": [structs.asdict(finding) for finding in report.findings],
+            "problems": report.problems,
+        }
+    )
+
+
+def _as_text(report: Report) -> str:
+    from fastserve.server.table import ModelRow, render_table
+
+    rows = [
+        ModelRow(
+            model=finding.model,
+            version="" if finding.version is None else str(finding.version),
+            state="ok" if finding.ok else "FAILED",
+            inputs="\n".join(finding.inputs),
+            outputs="\n".join(finding.outputs),
+            batch=finding.batch,
+            provider=", ".join(name.removesuffix("ExecutionProvider") for name in finding.providers),
+            reason=finding.reason,
+        )
+        for finding in report.findings
+    ]
+    lines = [render_table(rows)] if rows else []
+    lines += [f"problem: {problem}" for problem in report.problems]
+    if not rows and not report.problems:
+        lines.append("problem: no models found")
+    return "\n".join(lines)

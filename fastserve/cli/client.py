@@ -1,0 +1,71 @@
+"""Calls to a running server; what goes wrong is one sentence. Standard library only: a wheel brings no HTTP client."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from fastserve.errors import FastServeError
+
+
+class CallFailed(FastServeError):
+    """The server could not be reached, or refused; the text is for the person at the shell."""
+
+
+class Client:
+    """One server, by the URL that a person types: `http://` may be missing, a path may follow."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+        self._timeout_s = timeout_s
+        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
+            raise CallFailed(f"{url} is no http:// or https:// URL")
+
+    def get(self, path: str) -> bytes:
+        """The body at `path`. Raises CallFailed."""
+        return self._call(path, None)
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """The answer to `body`. Raises CallFailed."""
+        return self._call(path, body)
+
+    def _call(self, path: str, body: bytes | None) -> bytes:
+        request = urllib.request.Request(self.url + path, data=body)  # noqa: S310 - http or https, see __init__
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310
+                answer: bytes = response.read()
+        except urllib.error.HTTPError as error:
+            raise CallFailed(f"{self.url}{path} answered {error.code}: {_reason(error)}") from None
+        except urllib.error.URLError as error:
+            raise CallFailed(f"{self.url} cannot be reached: {error.reason}") from None
+        except (OSError, ValueError) as error:
+            raise CallFailed(f"{self.url} does not answer: {error}") from None
+        return answer
+
+
+def model_path(model: str, version: int | None, label: str | None) -> str:
+    """`/v1/models/M[/versions/V|/labels/L]`."""
+    path = f"/v1/models/{quote(model, safe='')}"
+    if version is not None:
+        return f"{path}/versions/{version}"
+    return path if label is None else f"{path}/labels/{quote(label, safe='')}"
+
+
+def decoded(body: bytes, what: str) -> Any:
+    """JSON, NaN and Infinity included. Raises CallFailed."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise CallFailed(f"{what} is not JSON; is this a fastserve?") from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """The `error` of a JSON body, else the body's beginning."""
+    text = error.read(65_536).decode("utf-8", "replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text.strip()[:300] or error.reason

@@ -1,0 +1,63 @@
+"""`fastserve demo`: the embedded example models, served, with a request to copy for each protocol."""
+
+import json
+import os
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from fastserve import demo
+from fastserve.cli.serve import run
+from fastserve.cli.settings import values_of, with_settings
+from fastserve.config import ServerConfig, load_config
+
+SHOWN_MODEL = "iris"
+
+EXAMPLES = """
+\b
+Examples:
+  fastserve demo
+  fastserve demo --port 9000
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="Serve the embedded example models.")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Configuration file (fastserve.toml).  [env: FASTSERVE_CONFIG]",
+)
+@with_settings
+def command(file: str | None, **given: Any) -> None:
+    """Serve the embedded models, and print a request for each protocol.
+
+    iris: four floats to label and probabilities. digits: an 8x8 image. wine: strings in and out. diabetes: a regression
+    with several inputs.
+    """
+    config = load_config([str(demo.MODELS)], file, os.environ, values_of(given))
+    for line in requests_to_try(config.server):
+        click.echo(line)
+    sys.exit(run(config))
+
+
+def requests_to_try(server: ServerConfig) -> list[str]:
+    """One curl line per protocol, that works as it stands; none where the port is not known beforehand."""
+    if server.port == 0 and not server.uds:
+        return []
+    instance = demo.golden(SHOWN_MODEL).instances[0]
+    body = json.dumps({"instances": [instance]})
+    curl = f"curl -d {shlex.quote(body)} {_curl_target(server)}/v1/models/{SHOWN_MODEL}:predict"
+    return ["Try, in another terminal:", f"  {curl}", ""]
+
+
+def _curl_target(server: ServerConfig) -> str:
+    """`http://127.0.0.1:8000`, with curl's options for a socket or an unknown authority before it."""
+    scheme = "https" if server.ssl_certificate else "http"
+    insecure = "--insecure " if server.ssl_certificate else ""
+    if server.uds:
+        return f"{insecure}--unix-socket {shlex.quote(server.uds)} {scheme}://localhost"
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)  # noqa: S104 - compared, not bound
+    return f"{insecure}{scheme}://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{server.port}"
