@@ -1,6 +1,6 @@
 """What a backend is: files to a loaded model, a loaded model to runners, a runner to answers.
 
-Thread: `load` and `close` run away from the serving threads; a model is shared by threads, a runner belongs to one at a time.
+Thread: `load` and `close` run away from serving; a model is shared by threads, a runner belongs to one at a time.
 Memory: a runner owns its buffers; what `run` returns belongs to the caller and is never touched again.
 """
 

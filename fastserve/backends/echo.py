@@ -32,7 +32,7 @@ class EchoFile(Struct, frozen=True, forbid_unknown_fields=True):
 class EchoRunner:
     """Copies; needs no buffers."""
 
-    def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
+    def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:  # noqa: ARG002
         """Answer a copy of each request's inputs."""
         return [{name: array.copy() for name, array in request.items()} for request in requests]
 
@@ -74,7 +74,7 @@ class EchoBackend:
 
     suffixes: tuple[str, ...] = (".echo",)
 
-    def load(self, path: Path, options: LoadOptions) -> EchoModel:
+    def load(self, path: Path, options: LoadOptions) -> EchoModel:  # noqa: ARG002
         """Read the signature; there is nothing else to load."""
         try:
             file = msgspec.json.decode(path.read_bytes(), type=EchoFile)

@@ -35,7 +35,7 @@ ALL_VALUES = (WIDE, SAFE, ONES, ZEROS)
 
 
 def shapes(signature: Signature, rows: int | None, size: int) -> list[tuple[int, ...]]:
-    """A shape per input, every free dimension `size`; `rows` is the first axis where that is free (None: `size` too)."""
+    """A shape per input: free dimensions are `size`, but `rows` where it is the first axis (None: `size` there too)."""
     return [_shape(spec, size if rows is None else rows, size) for spec in signature.inputs]
 
 
@@ -66,10 +66,10 @@ def _filled(dtype: DType, shape: tuple[int, ...], values: Values) -> Tensor:
 def _floats(dtype: DType, column: Tensor, row: Tensor, positive: bool) -> Tensor:
     base = column / _PERIOD
     # Rows differ in scale as well, so that a scale taken over the whole batch shows.
-    scaled = (base + 0.05 if positive else base - 0.45) * (1 + row % 3) + 0.1 * (row % 3)
+    scaled: Tensor = (base + 0.05 if positive else base - 0.45) * (1 + row % 3) + 0.1 * (row % 3)
     if dtype is DType.BFLOAT16:
-        return (scaled.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return np.ascontiguousarray(scaled, dtype=dtype.numpy)
+        scaled = scaled.astype(np.float32).view(np.uint32) >> 16
+    return scaled.astype(dtype.numpy)
 
 
 def _strings(numbers: Tensor, numerals: bool) -> Tensor:

@@ -10,10 +10,10 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path, PureWindowsPath
 
-import numpy as np
 import onnx
 
 from fastserve.errors import LoadFailed, quoted
+from fastserve.types import DType
 
 # onnxruntime reads a location with this in it as an address in its own memory.
 _MEMORY_TAG = "_ORT_MEM_ADDR_"
@@ -114,7 +114,7 @@ def _file_bytes(folder: Path, location: str, refuse: Callable[[str], LoadFailed]
 
 
 def _tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that the tensor's shape asks for; 0 for types that share bytes, which onnxruntime measures itself."""
-    if tensor.data_type >= onnx.TensorProto.UINT4:
+    """Bytes that the tensor's shape asks for; 0 for types that are not served, which onnxruntime measures itself."""
+    if tensor.data_type not in DType.__members__.values():
         return 0
-    return math.prod(tensor.dims) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return math.prod(int(dim) for dim in tensor.dims) * DType(tensor.data_type).numpy.itemsize

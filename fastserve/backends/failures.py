@@ -1,4 +1,4 @@
-"""What onnxruntime says when a run fails, made fit for clients: no paths of its sources, no names from inside the graph.
+"""What onnxruntime says when a run fails, made fit for clients: no paths, no names from inside the graph.
 
 Pure; any thread.
 """
@@ -10,7 +10,7 @@ from fastserve.errors import FastServeError, RunFailed, RunRefused
 _MAX_CHARS = 400
 _STATUS = re.compile(r"^(?:Error in execution: )?\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |^Error in execution: ")
 _NODE = re.compile(r"Non-zero status code returned while running (\S+) node\. Name:'.*?' Status Message: ?", re.DOTALL)
-# "/onnxruntime_src/.../reshape_helper.h:47 onnxruntime::ReshapeHelper::ReshapeHelper(const T&, ...) condition was false."
+# A failed check names its source file, its function and the condition before it says what was wrong.
 _SOURCE = re.compile(r"\S*/\S+\.(?:h|hpp|c|cc|cpp|cu|cuh):\d+ ?")
 _CHECK = re.compile(r"^.*? (?:was|is) false\.\s*", re.DOTALL)
 _SYMBOL = re.compile(r"^.*?onnxruntime::.*?\)(?: const)?(?: \[.*?\])?(?: (?=[A-Z\[])|$)", re.DOTALL)
@@ -36,7 +36,7 @@ def shortened(text: str) -> str:
 def run_failure(error: Exception, *, refused: bool) -> FastServeError:
     """The error for a failed run. `refused`: the runtime itself says that the input is to blame.
 
-    A node that fails, fails for what the request holds: the graph was loaded and proven before. Memory is the exception.
+    A node fails for what the request holds: the graph was loaded and proven before. Memory is the exception.
     """
     text = str(error)
     if isinstance(error, UnicodeEncodeError):

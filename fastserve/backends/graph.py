@@ -1,6 +1,6 @@
 """What an ONNX file says of itself: inputs, outputs, metadata. No weights outside the file are opened.
 
-Thread: any, away from serving. Memory: the parsed file is let go of on return, but for an edited copy where one is needed.
+Thread: any, away from serving. Memory: the parsed file is let go of on return, but for an edited copy.
 """
 
 from collections.abc import Iterable, Sequence
@@ -143,9 +143,10 @@ def _labels(attributes: Iterable[onnx.AttributeProto]) -> list[str] | list[int]:
 
 def _batch_dim(graph: onnx.GraphProto) -> str | int | None:
     dims = graph.input[0].type.tensor_type.shape.dim
-    if not dims or not (dims[0].dim_param or dims[0].dim_value > 0):
+    if not dims:
         return None
-    return dims[0].dim_param or dims[0].dim_value
+    symbol, size = str(dims[0].dim_param), int(dims[0].dim_value)
+    return symbol or (size if size > 0 else None)
 
 
 def _sizes(graph: onnx.GraphProto) -> tuple[int, ...]:

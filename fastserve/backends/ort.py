@@ -36,8 +36,8 @@ _ERRORS: tuple[type[Exception], ...] = (
 class OrtSession:
     """One onnxruntime session with what every run of it needs. Shared by threads: holds nothing of a single run.
 
-    The public `run` and `run_with_iobinding` check and build on every call what never changes here (13 against 7 us, 5.7
-    against 3.5 us), so the native calls behind them are used where they exist.
+    The public `run` and `run_with_iobinding` check and build on every call what never changes here (13 against 7 us,
+    5.7 against 3.5), so the native calls behind them are used where they exist.
     """
 
     errors = _ERRORS
@@ -114,7 +114,7 @@ class OrtModel:
         """Make a runner; one per slot."""
         if self._session is None:
             raise RuntimeError("the model was closed")
-        return runner_for(self._session, self.batching, self._max_batch_rows)
+        return runner_for(self._session, self.batching.batchable, self._max_batch_rows)
 
     def close(self) -> None:
         """Let go of the session; runners that still are there keep it until they go."""
@@ -162,3 +162,13 @@ def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
         return onnxruntime.InferenceSession(source, settings, providers=list(options.providers), enable_fallback=0)
     except _ERRORS as error:
         raise LoadFailed(f"{path.name}: onnxruntime does not load it: {shortened(str(error))}") from error
+
+
+def runtime_version() -> str:
+    """Which onnxruntime is installed."""
+    return str(onnxruntime.__version__)
+
+
+def available_providers() -> list[str]:
+    """The execution providers that it was built with and finds, best first."""
+    return list(onnxruntime.get_available_providers())

@@ -108,25 +108,39 @@ def fixed_reason(signature: Signature) -> str:
 
 def _disproof(signature: Signature, run: Run, trial: _Trial) -> str:
     """Why this trial's rows may not share a run; empty where nothing speaks against it."""
-    for spec, output in zip(signature.outputs, trial.outputs, strict=True):
-        if not output.shape or output.shape[0] != ROWS:
-            return f'output "{spec.name}" does not follow the batch'
+    strayed = _strayed(signature, trial.outputs, ROWS)
+    if strayed:
+        return strayed
     if all(np.array_equal(array[:1].repeat(ROWS, axis=0), array) for array in trial.inputs.values()):
         return "no inputs were found that differ from row to row"
     try:
         alone = [run(_rows(trial.inputs, [row])) for row in range(ROWS)]
-        if not _same(signature, alone[0], run(_rows(trial.inputs, [0]))):
-            return "the same input is answered differently from run to run"
+        again = run(_rows(trial.inputs, [0]))
         together = [(order, run(_rows(trial.inputs, order))) for order in _ORDERS]
     except FastServeError as error:
         return f"the probe run failed: {error}"
-    for order, outputs in together:
-        for spec, output in zip(signature.outputs, outputs, strict=True):
-            if not output.shape or output.shape[0] != len(order):
-                return f'output "{spec.name}" does not follow the batch'
-        for place, row in enumerate(order):
-            if not _same(signature, alone[row], [output[place : place + 1] for output in outputs]):
-                return "rows influence each other"
+    if not _same(signature, alone[0], again):
+        return "the same input is answered differently from run to run"
+    mixed = (_influence(signature, alone, order, outputs) for order, outputs in together)
+    return next(filter(None, mixed), "")
+
+
+def _strayed(signature: Signature, outputs: Sequence[Tensor], rows: int) -> str:
+    """Names the first output whose first axis is not the batch."""
+    for spec, output in zip(signature.outputs, outputs, strict=True):
+        if output.ndim == 0 or len(output) != rows:
+            return f'output "{spec.name}" does not follow the batch'
+    return ""
+
+
+def _influence(signature: Signature, alone: list[Sequence[Tensor]], order: list[int], outputs: Sequence[Tensor]) -> str:
+    """Compare the rows of one run with the same rows alone."""
+    strayed = _strayed(signature, outputs, len(order))
+    if strayed:
+        return strayed
+    for place, row in enumerate(order):
+        if not _same(signature, alone[row], [output[place : place + 1] for output in outputs]):
+            return "rows influence each other"
     return ""
 
 

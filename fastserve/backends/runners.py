@@ -1,7 +1,7 @@
 """Requests to runs: rows of many requests into bound buffers, outputs back to each; and the plain path beside it.
 
-Thread: a runner belongs to one at a time. Memory: BoundRunner owns its buffers, PlainRunner has none; answers are always
-arrays of their own.
+Thread: a runner belongs to one at a time. Memory: FixedRunner and BoundRunner own their buffers, PlainRunner has none;
+answers are always arrays of their own.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from fastserve._ext.coalesce import gather, split
 from fastserve.backends.base import Runner
 from fastserve.errors import FastServeError, RunFailed, RunRefused
-from fastserve.types import Batching, DType, Signature, Tensor, TensorSpec
+from fastserve.types import DType, Signature, Tensor, TensorSpec
 
 # A binding is a few kB; more shapes than this at once are rare, and binding anew costs about 15 us.
 MAX_BINDINGS = 128
@@ -21,6 +21,7 @@ MAX_BINDINGS = 128
 MAX_BOUND_BYTES = 1 << 28
 _ALIGNMENT_BYTES = 64
 
+BoundRun = Callable[[], None]
 NamedTensor = tuple[str, Tensor]
 OutputDim = int | tuple[int, int]
 """A dimension of an output: a number, or (input, axis) where it is found."""
@@ -36,7 +37,7 @@ class Session(Protocol):
         """Run once on arrays as they are; raises RunRefused or RunFailed."""
         ...
 
-    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Callable[[], None]:
+    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> BoundRun:
         """Bind these arrays to all inputs and outputs; the answer runs once on what they hold."""
         ...
 
@@ -72,80 +73,119 @@ class PlainRunner:
         return outputs
 
 
+class FixedRunner:
+    """Runs on buffers bound once: for models that are not batched and whose shapes are all fixed."""
+
+    def __init__(self, session: Session) -> None:
+        self._errors = session.errors
+        self._plain = PlainRunner(session, batchable=False)
+        signature = session.signature
+        inputs = [
+            _aligned(spec.dtype, math.prod(spec.shape or ())).reshape(spec.shape or ()) for spec in signature.inputs
+        ]
+        outputs = [
+            _aligned(spec.dtype, math.prod(spec.shape or ())).reshape(spec.shape or ()) for spec in signature.outputs
+        ]
+        self._inputs = _named(signature.inputs, inputs)
+        self._outputs = _named(signature.outputs, outputs)
+        self._run = session.bind(inputs, outputs)
+
+    def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
+        """Answer the one request that is given."""
+        (request,) = requests
+        for name, buffer in self._inputs:
+            # The copy would stretch a smaller array over the buffer.
+            if request[name].shape != buffer.shape:
+                return self._plain.run(requests, rows)
+            buffer[...] = request[name]
+        try:
+            self._run()
+        except self._errors:
+            return self._plain.run(requests, rows)
+        return [{name: buffer.copy() for name, buffer in self._outputs}]
+
+
 class _Bound:
     """Prefixes of a runner's buffers, bound: fill `inputs`, call `run`, read `outputs`."""
 
     __slots__ = ("inputs", "outputs", "run")
 
-    def __init__(
-        self, run: Callable[[], None], inputs: tuple[NamedTensor, ...], outputs: tuple[NamedTensor, ...]
-    ) -> None:
+    def __init__(self, run: BoundRun, inputs: tuple[NamedTensor, ...], outputs: tuple[NamedTensor, ...]) -> None:
         self.run = run
         self.inputs = inputs
         self.outputs = outputs
 
 
 class BoundRunner:
-    """Runs on buffers bound once per number of rows (and per row shape, where that is free)."""
+    """Runs batches on buffers bound once per number of rows (and per row shape, where that is free)."""
 
-    def __init__(
-        self, session: Session, batchable: bool, max_batch_rows: int, dims: Sequence[Sequence[OutputDim]]
-    ) -> None:
+    def __init__(self, session: Session, max_batch_rows: int, dims: Sequence[Sequence[OutputDim]]) -> None:
         self._session = session
         self._errors = session.errors
-        self._batchable = batchable
         self._max_batch_rows = max_batch_rows
         self._dims = dims
-        self._free = tuple(spec.name for spec in session.signature.inputs if batchable and -1 in (spec.shape or ())[1:])
-        self._plain = PlainRunner(session, batchable)
+        self._free = tuple(spec.name for spec in session.signature.inputs if -1 in (spec.shape or ())[1:])
+        self._plain = PlainRunner(session, batchable=True)
         self._buffers: dict[int, Tensor] = {}
         self._bound: dict[Hashable, _Bound] = {}
 
     def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer each request from one run."""
-        alone = len(requests) == 1
-        total = rows[0] if alone else sum(rows)
-        key = (total, *[requests[0][name].shape[1:] for name in self._free]) if self._free else total
-        bound = self._bound.get(key) or self._bind(key, requests[0], total)
+        if len(requests) == 1:
+            return self._run_alone(requests, rows)
+        total = sum(rows)
+        bound = self._bound_for(requests[0], total)
         if bound is None:
             return self._plain.run(requests, rows)
         for name, buffer in bound.inputs:
-            self._fill(buffer, [request[name] for request in requests])
+            if gather(buffer, [request[name] for request in requests]) != total:
+                raise _short_of_rows(name, total)
         try:
             bound.run()
         except self._errors:
             # A bound run reports every error alike; the plain one says whose fault it was, or answers after all where
             # the output's shape was not the declared one.
             return self._plain.run(requests, rows)
-        if alone:
-            return [{name: buffer.copy() for name, buffer in bound.outputs}]
         columns = [(name, split(buffer, rows)) for name, buffer in bound.outputs]
         return [{name: parts[at] for name, parts in columns} for at in range(len(requests))]
 
-    def _fill(self, buffer: Tensor, parts: list[Tensor]) -> None:
-        if buffer.ndim == 0:
-            buffer[...] = parts[0]
-        elif gather(buffer, parts) != len(buffer):
-            # Never run on what an earlier request left in the buffer.
-            raise RunFailed(f"expected {len(buffer)} rows, got fewer")
+    def _run_alone(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
+        """`run` for one request, which is what a server that keeps up mostly sees."""
+        request = requests[0]
+        total = rows[0]
+        bound = self._bound_for(request, total)
+        if bound is None:
+            return self._plain.run(requests, rows)
+        for name, buffer in bound.inputs:
+            if gather(buffer, [request[name]]) != total:
+                raise _short_of_rows(name, total)
+        try:
+            bound.run()
+        except self._errors:
+            return self._plain.run(requests, rows)
+        answer = {}
+        for name, buffer in bound.outputs:
+            answer[name] = buffer.copy()
+        return [answer]
+
+    def _bound_for(self, request: dict[str, Tensor], rows: int) -> _Bound | None:
+        """The binding for this many rows shaped like the request's; None where binding is not worth it."""
+        key = (rows, *[request[name].shape[1:] for name in self._free]) if self._free else rows
+        return self._bound.get(key) or self._bind(key, request, rows)
 
     def _bind(self, key: Hashable, request: dict[str, Tensor], rows: int) -> _Bound | None:
-        """Bind prefixes of the buffers for this many rows; None where that is not worth it."""
         signature = self._session.signature
-        shapes = [
-            (rows, *request[spec.name].shape[1:]) if self._batchable else spec.shape or () for spec in signature.inputs
-        ]
+        shapes = [(rows, *request[spec.name].shape[1:]) for spec in signature.inputs]
         results = [
             tuple(dim if isinstance(dim, int) else shapes[dim[0]][dim[1]] for dim in dims) for dims in self._dims
         ]
         wanted = [*zip(signature.inputs, shapes, strict=True), *zip(signature.outputs, results, strict=True)]
-        if (self._batchable and rows == 0) or max(_bytes(spec, shape) for spec, shape in wanted) > MAX_BOUND_BYTES:
+        if rows == 0 or max(_bytes(spec, shape) for spec, shape in wanted) > MAX_BOUND_BYTES:
             return None
         arrays = [self._prefix(at, spec, shape) for at, (spec, shape) in enumerate(wanted)]
         inputs, outputs = arrays[: len(shapes)], arrays[len(shapes) :]
-        bound = _Bound(
-            self._session.bind(inputs, outputs), _named(signature.inputs, inputs), _named(signature.outputs, outputs)
-        )
+        run = self._session.bind(inputs, outputs)
+        bound = _Bound(run, _named(signature.inputs, inputs), _named(signature.outputs, outputs))
         if len(self._bound) >= MAX_BINDINGS:
             del self._bound[next(iter(self._bound))]
         self._bound[key] = bound
@@ -156,12 +196,17 @@ class BoundRunner:
         count = math.prod(shape)
         buffer = self._buffers.get(at)
         if buffer is None or buffer.size < count:
-            rows = shape[0] if self._batchable else 1
-            # To the next power of two, so that a rising load binds a handful of times.
-            capacity = min(1 << (rows - 1).bit_length(), max(self._max_batch_rows, rows))
-            buffer = self._buffers[at] = _aligned(spec.dtype, count // rows * capacity)
+            # To the next power of two, so that a rising load grows it a handful of times.
+            rows = min(1 << (shape[0] - 1).bit_length(), max(self._max_batch_rows, shape[0]))
+            buffer = self._buffers[at] = _aligned(spec.dtype, count // shape[0] * rows)
+            # The old buffer would live on in its bindings.
             self._bound.clear()
         return buffer[:count].reshape(shape)
+
+
+def _short_of_rows(name: str, rows: int) -> RunFailed:
+    # Never run on what an earlier request left in the buffer.
+    return RunFailed(f'input "{name}" has fewer than {rows} rows')
 
 
 def _named(specs: tuple[TensorSpec, ...], arrays: list[Tensor]) -> tuple[NamedTensor, ...]:
@@ -180,27 +225,25 @@ def _aligned(dtype: DType, count: int) -> Tensor:
     return raw[start : start + size_bytes].view(dtype.numpy)
 
 
-def output_dims(signature: Signature, batching: Batching) -> list[list[OutputDim]] | None:
-    """Where each output's dimensions come from; None where they are not known before the run, or cannot be bound."""
-    if any(spec.dtype is DType.STRING or spec.shape is None for spec in (*signature.inputs, *signature.outputs)):
-        return None
-    if not batching.batchable and any(-1 in (spec.shape or ()) for spec in signature.inputs):
-        return None
+def output_dims(signature: Signature) -> list[list[OutputDim]] | None:
+    """Where a batchable model's output dimensions come from; None where they are not known before the run."""
     symbols = {
         name: (at, axis)
         for at, spec in enumerate(signature.inputs)
         for axis, name in enumerate(spec.dim_names)
         if name and axis > 0
     }
-    found = [_spec_dims(spec, batching.batchable, symbols) for spec in signature.outputs]
+    found = [_spec_dims(spec, symbols) for spec in signature.outputs]
     known = [dims for dims in found if dims is not None]
     return known if len(known) == len(found) else None
 
 
-def _spec_dims(spec: TensorSpec, batchable: bool, symbols: dict[str, tuple[int, int]]) -> list[OutputDim] | None:
+def _spec_dims(spec: TensorSpec, symbols: dict[str, tuple[int, int]]) -> list[OutputDim] | None:
+    if spec.shape is None:
+        return None
     dims: list[OutputDim] = []
-    for axis, dim in enumerate(spec.shape or ()):
-        if batchable and axis == 0:
+    for axis, dim in enumerate(spec.shape):
+        if axis == 0:
             dims.append((0, 0))
         elif dim != -1:
             dims.append(dim)
@@ -211,9 +254,13 @@ def _spec_dims(spec: TensorSpec, batchable: bool, symbols: dict[str, tuple[int, 
     return dims
 
 
-def runner_for(session: Session, batching: Batching, max_batch_rows: int) -> Runner:
+def runner_for(session: Session, batchable: bool, max_batch_rows: int) -> Runner:
     """The fastest runner that is right for this model."""
-    dims = output_dims(session.signature, batching)
-    if dims is None:
-        return PlainRunner(session, batching.batchable)
-    return BoundRunner(session, batching.batchable, max_batch_rows, dims)
+    specs = (*session.signature.inputs, *session.signature.outputs)
+    if any(spec.dtype is DType.STRING for spec in specs):
+        return PlainRunner(session, batchable)
+    if not batchable:
+        fixed = all(spec.shape is not None and -1 not in spec.shape for spec in specs)
+        return FixedRunner(session) if fixed else PlainRunner(session, batchable)
+    dims = output_dims(session.signature)
+    return PlainRunner(session, batchable) if dims is None else BoundRunner(session, max_batch_rows, dims)
