@@ -23,6 +23,10 @@ class FakeLease:
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def subject(self) -> tuple[str, str]:
+        return (self.model, str(self.version))
+
+    @property
     def answer_headers(self) -> Headers:
         return [("content-type", "application/json"), ("x-model-version", str(self.version))]
 
@@ -73,17 +77,29 @@ class FakeEngine:
         return sorted(self.lines)
 
 
+class KeptReply(Reply):
+    """Keeps what is sent."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__(protocol)
+        self.sent: list[Response] = []
+
+    def deliver(self, response: Response) -> None:
+        self.sent.append(response)
+
+
 def call(protocol: Protocol, method: str, path: str, body: bytes = b"", deadline_ns: int = 0) -> Response:
     """What `protocol` answers, as a server would have it answer: routes, then errors in its own shape."""
-    sent: list[Response] = []
-    reply = Reply(sent.append, protocol.encode_error)
+    reply = KeptReply(protocol)
     assert protocol.owns.fullmatch(path)
     try:
         _route(protocol, Request(method, path, "", {}, body, {}, 1, deadline_ns), reply)
     except FastServeError as error:
         reply.fail(error)
-    assert len(sent) == 1
-    return sent[0]
+    assert len(reply.sent) == 1
+    return reply.sent[0]
 
 
 def _route(protocol: Protocol, request: Request, reply: Reply) -> None:

@@ -60,7 +60,7 @@ def test_text_that_no_utf8_can_carry_is_still_answered():
         ("GET", "/v1/models", "Missing model name"),
         ("GET", "/v1/models/", "Missing model name"),
         ("POST", "/v1/models/:predict", "Missing model name"),
-        ("POST", "/v1/models//versions/1:predict", "versions"),
+        ("POST", "/v1/models//versions/1:predict", "Missing model name"),
         ("POST", "/v1/models/m", "it takes GET"),
         ("DELETE", "/v1/models/m", "it takes GET"),
         ("PUT", "/v1/models/m/versions/1", "it takes GET"),

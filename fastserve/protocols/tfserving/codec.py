@@ -43,7 +43,7 @@ def make_plan(signature: Signature, headers: Headers) -> PredictPlan:
     return PredictPlan(
         names=tuple(spec.name for spec in signature.inputs),
         dtypes=tuple(int(spec.dtype) for spec in signature.inputs),
-        columns={spec.name: (int(spec.dtype), f"$.inputs.{spec.name}") for spec in signature.inputs},
+        columns={spec.name: (int(spec.dtype), _column_path(spec.name)) for spec in signature.inputs},
         takes=describe(signature.inputs),
         output_names=tuple(spec.name for spec in signature.outputs),
         output_dtypes=tuple(int(spec.dtype) for spec in signature.outputs),
@@ -223,6 +223,10 @@ def _refuse_scalar(name: str) -> NoReturn:
     raise InvalidRequest(
         f'Tensor name: {name} has no shape information; use "inputs" instead of "instances" to get whole tensors'
     )
+
+
+def _column_path(name: str) -> str:
+    return f"$.inputs.{name}" if name.isidentifier() else f"$.inputs[{quoted(name)}]"
 
 
 def _shape_text(spec: TensorSpec) -> str:

@@ -56,6 +56,7 @@ class TfServing:
         except FastServeError:
             codec.check_body(request.body)  # a bad body is 400 on an unknown model too
             raise
+        reply.subject = lease.subject
         plan = lease.codecs.get("tfserving") or _plan(lease)
         infer, style = codec.decode_predict(request, plan)
         return self._engine.submit(lease, infer, reply.then(codec.encode_predict, plan, style))
@@ -71,11 +72,13 @@ class TfServing:
             lines = _lines_of(version, lines)
         if not lines:
             raise errors.StatusNotFound(model, version)
+        reply.subject = (model, "")
         reply.send(Response(200, _JSON, msgspec.json.encode(schema.status_body(lines))))
 
     def metadata(self, request: Request, reply: Reply) -> None:
         """GET MODEL/metadata: the signature."""
         lease = self._lease(request.params)
+        reply.subject = lease.subject
         body = schema.metadata_body(lease.model, lease.version, lease.signature)
         reply.send(Response(200, lease.answer_headers, msgspec.json.encode(body)))
 

@@ -1,0 +1,118 @@
+"""Protocol cases: what a file under `cases/` says, as a request to send and an answer to expect.
+
+A file is a list of `{"name", "request", "response"}`.
+Request: `method` (POST), `path`, `headers`, `gzip`, `chunked`, and the body as one of `json`, `text`, `base64` or
+`repeat` (a list of texts, each followed by how often it comes; once if no number follows).
+Response: `status` (200; a list where several are right), `headers`, `max_bytes`, the body as `json` (equal, types
+included), `json_text` (the same as text, for tokens that JSON lacks) or `contains` (texts), `error` (the message),
+`error_contains` (texts in it); `numbers_of` names the numpy type in which numbers are compared.
+"""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from tests.support.doors import Answer, Sent
+
+CASES = Path(__file__).parent / "cases"
+
+
+class Case(Struct, frozen=True):
+    """One request and what must come of it."""
+
+    id: str
+    request: dict[str, Any]
+    response: dict[str, Any]
+
+    def sent(self) -> Sent:
+        """The request."""
+        body = _body(self.request)
+        return Sent(
+            method=self.request.get("method", "POST"),
+            path=self.request["path"],
+            headers=self.request.get("headers", {}),
+            body=gzip.compress(body) if self.request.get("gzip") else body,
+            chunked=self.request.get("chunked", False),
+        )
+
+    def check(self, answer: Answer) -> None:
+        """Assert that `answer` is what the case says."""
+        expected = self.response
+        status = expected.get("status", 200)
+        assert answer.status in (status if isinstance(status, list) else [status]), answer.body[:2000]
+        for name, value in expected.get("headers", {}).items():
+            assert answer.headers.get(name) == value
+        assert len(answer.body) <= expected.get("max_bytes", len(answer.body))
+        text = answer.body.decode()
+        _check_body(expected, text)
+        if answer.status >= 400:
+            _check_error(expected, answer, text)
+
+
+def load_cases(protocol: str) -> list[Case]:
+    """Every case of a protocol."""
+    return [
+        Case(f"{file.stem}: {case['name']}", case["request"], case["response"])
+        for file in sorted((CASES / protocol).glob("*.json"))
+        for case in json.loads(file.read_text())
+    ]
+
+
+def _body(request: dict[str, Any]) -> bytes:
+    if "json" in request:
+        return json.dumps(request["json"]).encode()
+    if "base64" in request:
+        return base64.b64decode(request["base64"])
+    if "repeat" in request:
+        return _repeated(request["repeat"]).encode()
+    text: str = request.get("text", "")
+    return text.encode()
+
+
+def _repeated(parts: list[str | int]) -> str:
+    texts: list[str] = []
+    for part in parts:
+        if isinstance(part, int):
+            texts[-1] *= part
+        else:
+            texts.append(part)
+    return "".join(texts)
+
+
+def _check_body(expected: dict[str, Any], text: str) -> None:
+    if "json" in expected or "json_text" in expected:
+        wanted = expected["json"] if "json" in expected else json.loads(expected["json_text"])
+        number = expected.get("numbers_of", "float64")
+        assert _canonical(json.loads(text), number) == _canonical(wanted, number)
+    for part in expected.get("contains", []):
+        assert part in text
+
+
+def _check_error(expected: dict[str, Any], answer: Answer, text: str) -> None:
+    """Every error is JSON with one member, whatever else it says."""
+    assert answer.headers["content-type"] == "application/json"
+    error = json.loads(text)
+    assert list(error) == ["error"]
+    assert error["error"] == expected.get("error", error["error"])
+    for part in expected.get("error_contains", []):
+        assert part in error["error"]
+
+
+def _canonical(value: Any, number: str) -> str:
+    """`value` as text that tells 1 from 1.0 and true, and in which NaN equals NaN."""
+    return json.dumps(_rounded(value, number), sort_keys=True)
+
+
+def _rounded(value: Any, number: str) -> Any:
+    if isinstance(value, float):
+        return float(np.dtype(number).type(value))
+    if isinstance(value, list):
+        return [_rounded(item, number) for item in value]
+    if isinstance(value, dict):
+        return {key: _rounded(item, number) for key, item in value.items()}
+    return value

@@ -1,0 +1,99 @@
+"""`fastserve serve` as a process of its own, on a port of its own, for tests that need real sockets."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY_WITHIN_S = 60.0
+END_WITHIN_S = 20.0
+LOOK_EVERY_S = 0.05
+
+
+class ServerProcess:
+    """A context manager: inside, the server is ready at `host:port`; afterwards, the process is gone."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.host = "127.0.0.1"
+        self.port = free_port()
+        self._arguments = arguments
+        self._environment = {**os.environ, **(environment or {})}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The running process."""
+        assert self._process is not None
+        return self._process
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def __enter__(self) -> Self:
+        script = Path(sys.executable).parent / "fastserve"
+        command = [str(script), "serve", *self._arguments, "--host", self.host, "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            command, stdout=self._log, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        process = self.process
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(END_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._log.close()
+
+    def connection(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
+        """A new connection to it."""
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+
+    def says_yes(self, path: str) -> bool:
+        """Whether it answers 200 on one of the health paths."""
+        connection = self.connection(5.0)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        # Started, not ready: a test may have a model that is broken on purpose.
+        while not self.says_yes("/startupz"):
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.output}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the server was not ready within {READY_WITHIN_S} s:\n{self.output}")
+            time.sleep(LOOK_EVERY_S)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
