@@ -1,30 +1,82 @@
-# make demo: serve the embedded models. make test: everything CI runs. Both do all their own set-up.
+# make demo: serve the embedded models. make test: everything CI runs. Each does all of its own set-up and nothing twice.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PACKAGE := pyproject.toml setup.py MANIFEST.in README.md LICENSE
+NATIVE := setup.py $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp)
+MODULES := $(shell find fastserve -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.onnx' -o -name '*.json' -o -name py.typed \))
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+SANITIZED := build/sanitized
 
 .PHONY: demo test check format bench sanitize wheel ext clean
 
 demo: .make/demo
-	$(BIN)/fastserve demo
+	@exec $(BIN)/fastserve demo
 
-test: .make/test ext
+test: .make/test .make/ext
 	$(BIN)/python -m pytest
 
-check: .make/test ext
+# Formatting, lints, types, then all tests (those of the layers and of the native interfaces among them).
+check: .make/test .make/ext
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+format: .make/test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Micro benchmarks, then the server under load (wrk, from Debian), then bench/README.md from both.
+bench: .make/test .make/ext
+	$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only --benchmark-json=build/micro.json
+	$(BIN)/python -m bench.load
+	$(BIN)/python -m bench.render
+
+# The tests of the native code under AddressSanitizer and UBSan, in a copy, so that the fast build stays as it is.
+# libstdc++ is loaded first as well: the sanitizer must find C++'s throw when it starts. Python frees nothing at exit.
+sanitize: .make/test
+	@mkdir -p $(SANITIZED)
+	tar -c --exclude='*.so' ext fastserve tests bench setup.py pyproject.toml README.md LICENSE | tar -x -C $(SANITIZED)
+	cd $(SANITIZED) && FASTSERVE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd $(SANITIZED) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	  UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/ext
+
+wheel: .make/wheel
+	@ls -1 dist/*.whl
+
 ext: .make/test
 	@mkdir -p build; flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
 
-.venv/bin/python:
+clean:
+	rm -rf .venv .make build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find fastserve -name '*.so' -delete
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --upgrade pip
 
-.make/test: pyproject.toml setup.py | .venv/bin/python
-	$(BIN)/python -m pip install -q -e '.[test]'
-	@mkdir -p .make && touch $@
+# The wheel and the editable install exclude each other in one .venv: each takes the other's mark away.
+.make/demo: .make/wheel
+	$(PIP) --force-reinstall --no-deps dist/fastserve-*.whl
+	$(PIP) dist/fastserve-*.whl
+	@rm -f .make/test; touch $@
 
+.make/wheel: $(PACKAGE) $(NATIVE) $(MODULES) | $(BIN)/python
+	@mkdir -p .make build; rm -rf dist build/lib* build/bdist*
+	flock build/.lock $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
+	@touch $@
+
+.make/test: pyproject.toml setup.py | $(BIN)/python
+	@mkdir -p .make build
+	flock build/.lock $(PIP) -e '.[test]'
+	@rm -f .make/demo; touch $@
+
+.make/ext: $(NATIVE) .make/test
+	flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
+	@touch $@

@@ -22,7 +22,7 @@ def extension(source: Path) -> Extension:
     return Extension(
         f"fastserve._ext.{source.stem}",
         [str(source)],
-        depends=[str(header) for header in Path("ext").glob("*.hpp")],
+        depends=[str(header) for header in Path("ext").glob("*.hpp")],  # a changed header rebuilds all of them
         include_dirs=["ext", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
         extra_compile_args=["-std=c++17", *flags],
@@ -44,5 +44,6 @@ setup(
             "binding": True,
             "embedsignature": False,
         },
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )
