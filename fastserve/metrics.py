@@ -6,7 +6,7 @@ Memory: the cells of counters and histograms stand in pages, which live as long 
 series that is still counted into does no harm and is not rendered.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -21,6 +21,10 @@ PAGE_CELLS = 512
 
 Labels = tuple[tuple[str, str], ...]
 """Sorted names and values: the identity of a series within its family."""
+
+
+Rows = Iterable[tuple[Sequence[str], float]]
+"""Label values and a value, for each series of a family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = Lock()
         self._families: dict[str, _Family] = {}
+        self._asked: dict[str, tuple[str, tuple[str, ...], Callable[[], Rows]]] = {}
         self._page = np.zeros(0, np.int64)
         self._used_cells = 0
 
@@ -89,6 +94,11 @@ class Metrics:
         with self._lock:
             self._family(name, GaugeMetricFamily, text).series[_identity(labels)] = read
 
+    def family(self, name: str, text: str, label_names: tuple[str, ...], read: Callable[[], Rows]) -> None:
+        """Render gauges whose labels are known only then: `read` answers label values and a value for each; see `gauge`."""
+        with self._lock:
+            self._asked[name] = (text, label_names, read)
+
     def remove(self, labels: Mapping[str, str]) -> None:
         """Drop every series that has all of these labels, in every family."""
         wanted = set(_identity(labels))
@@ -105,9 +115,15 @@ class Metrics:
         """Yield every family that has series, as the Prometheus library's own class for it."""
         with self._lock:
             families = [(name, family, list(family.series.items())) for name, family in self._families.items()]
+            asked = list(self._asked.items())
         for name, family, series in families:
             if series:
                 yield _rendered(name, family, series)
+        for name, (text, label_names, read) in asked:
+            gauges = GaugeMetricFamily(name, text, labels=label_names)
+            for values, value in read():
+                gauges.add_metric(values, value)
+            yield gauges
 
     def _series(
         self, name: str, kind: _Kind, text: str, labels: Mapping[str, str], make: Callable[[], _Series]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fastserve.errors import FastServeError
+from fastserve.errors import Cancelled, FastServeError
 from fastserve.types import Answer, InferResult, Tensor, Timing
 
 UNKNOWN_NS = 1 << 62
@@ -85,7 +85,8 @@ class Parts:
         self._queue = queue
         self._whole = whole
         starts = range(0, whole.rows, max_rows)
-        self._waiting = [self._part(i, start, min(start + max_rows, whole.rows)) for i, start in enumerate(starts)][::-1]
+        self._parts = [self._part(i, start, min(start + max_rows, whole.rows)) for i, start in enumerate(starts)]
+        self._waiting = self._parts[::-1]
         self._queued: set[Ticket] = set()
         self._results: list[InferResult | None] = [None] * len(starts)
         self._missing = len(starts)
@@ -98,7 +99,12 @@ class Parts:
             self._enqueue_next(admitted=i > 0)
 
     def cancel(self) -> None:
-        """Give up: parts in the queue leave it, the others are not queued."""
+        """The caller went away: answer, and stop."""
+        self._whole.resolve(Cancelled("the request was cancelled"))
+        self._stop()
+
+    def _stop(self) -> None:
+        """Parts in the queue leave it, the others are not queued. The whole is answered already."""
         with self._lock:
             self._waiting.clear()
             queued = list(self._queued)
@@ -130,10 +136,11 @@ class Parts:
 
     def _part_done(self, index: int, outcome: InferResult | FastServeError) -> None:
         if isinstance(outcome, FastServeError):
-            self.cancel()
             self._whole.resolve(outcome)
+            self._stop()
             return
         with self._lock:
+            self._queued.discard(self._parts[index])
             self._results[index] = outcome
             self._missing -= 1
             missing = self._missing

@@ -132,9 +132,10 @@ class Batcher:
 
     def _ready_runners(self, now_ns: int) -> list[Runner]:
         """Under the lock: a slot for what is ready now, and the alarm set for what is not."""
-        if self._free and self._queue.ready(now_ns):
+        ready = self._queue.ready(now_ns)  # asked even without a free slot: what is due by now must not ring again
+        if ready and self._free:
             return [self._free.pop()]
-        self._arm()
+        self._arm(now_ns)
         return []
 
     def _start(self, runners: list[Runner], *, serve_here: bool) -> None:
@@ -163,7 +164,7 @@ class Batcher:
                     self._running[id(runner)] = tickets
                 elif not self._closed:
                     self._free.append(runner)
-                self._arm()
+                self._arm(now)
             for ticket in expired:
                 ticket.resolve(_too_late())
             if not tickets:
@@ -212,12 +213,13 @@ class Batcher:
         ticket.resolve(InferResult(self._model, self._version, outputs, timing))
         self._meters.encode.observe(self._clock() - before)
 
-    def _arm(self) -> None:
+    def _arm(self, now_ns: int) -> None:
         """Under the lock: one alarm at the next time anything is due; earlier ones that are still set do no harm."""
         due = self._queue.next_event_ns()
         for tickets in self._running.values():
             for ticket in tickets:
-                if ticket.deadline_ns and (due == 0 or ticket.deadline_ns < due):
+                # One that is late already was answered; its run goes on for the others.
+                if ticket.deadline_ns > now_ns and (due == 0 or ticket.deadline_ns < due):
                     due = ticket.deadline_ns
         if due and (self._armed_ns == 0 or due < self._armed_ns):
             self._armed_ns = due

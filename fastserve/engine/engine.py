@@ -55,20 +55,23 @@ class Engine:
         self._registry = Registry(self._load)
         self._catalog = Catalog(config)
         self._at_start: tuple[str, ...] | None = None
-        self._watcher = Watcher(self._look, config.repository.poll_seconds)
+        self._watcher: Watcher | None = None
         self._on_started: list[Callable[[], None]] = []
         self.metrics.family(
             "fastserve_model_info", "Versions and their states.", ("model", "version", "state"), self._model_info
         )
+        self.metrics.family("fastserve_queue_rows", "Rows that wait.", ("model",), self._queue_rows)
 
     def start(self, on_started: Callable[[], None] = lambda: None) -> None:
         """Begin to load; returns at once. `on_started` is called on the loading thread when the first look is through."""
         self._on_started.append(on_started)
-        self._watcher.start()
+        self._watcher = Watcher(self._look, self._config.repository.poll_seconds)
+        self._watcher.wake()
 
     def stop(self) -> None:
         """Let every version go and end the threads; what still waits is answered."""
-        self._watcher.stop()
+        if self._watcher is not None:
+            self._watcher.stop()
         self._registry.unload_all()
         self.executor.stop()
         self._timer.stop()
@@ -113,6 +116,7 @@ class Engine:
 
     def refresh(self) -> None:
         """Look at the repository now; returns when what was found is loaded."""
+        assert self._watcher is not None, "the engine is not started"
         self._watcher.look_now()
 
     @property
@@ -169,6 +173,12 @@ class Engine:
         for model in self.models():
             rows += [((model, str(s.version), s.state.value), 1.0) for s in self.status(model)]
         return rows
+
+    def _queue_rows(self) -> list[tuple[tuple[str, ...], float]]:
+        rows = dict.fromkeys(self.models(), 0)
+        for one in self._registry.loaded():
+            rows[one.lease.model] = rows.get(one.lease.model, 0) + one.lease.batcher.queued_rows
+        return [((model,), float(count)) for model, count in rows.items()]
 
 
 __all__ = ["Engine", "Lease", "Line", "Pending", "VersionState"]

@@ -1,7 +1,5 @@
 """One served version's counters; names as in the contract for the command line, bounds chosen for microseconds to minutes."""
 
-from collections.abc import Callable
-
 from fastserve._ext.meters import Counter, Histogram
 from fastserve.metrics import Metrics
 
@@ -16,7 +14,7 @@ ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class ModelMeters:
     """What the engine counts for one model (versions share them: dashboards follow a model over its versions)."""
 
-    def __init__(self, metrics: Metrics, model: str, queued_rows: Callable[[], float]) -> None:
+    def __init__(self, metrics: Metrics, model: str) -> None:
         labels = {"model": model}
 
         def stage(name: str) -> Histogram:
@@ -31,4 +29,3 @@ class ModelMeters:
         self.batch_rows: Histogram = metrics.histogram("fastserve_batch_rows", text, labels, ROW_BOUNDS, 1)
         text = "Batches split because a run of them failed."
         self.isolated: Counter = metrics.counter("fastserve_batch_isolated_total", text, labels)
-        metrics.gauge("fastserve_queue_rows", "Rows waiting.", labels, queued_rows)

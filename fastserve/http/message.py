@@ -70,15 +70,16 @@ class Reply:
     """Where the answer goes, exactly once: the first of `send` and `fail` wins, later ones are dropped.
 
     Doors extend it with where it goes. `subject`: (model, version) of the request, for metrics; set once they are known.
-    `pending`: how to give up on it, while it waits.
+    `pending`: how to give up on it, while it waits. `error`: what `fail` was told.
     """
 
-    __slots__ = ("done", "pending", "protocol", "subject")
+    __slots__ = ("done", "error", "pending", "protocol", "subject")
 
     def __init__(self, protocol: "ErrorEncoder") -> None:
         self.protocol = protocol
         self.subject = NOBODY
         self.pending: Pending | None = None
+        self.error: FastServeError | None = None
         self.done = False
 
     def deliver(self, response: Response) -> None:
@@ -93,6 +94,7 @@ class Reply:
 
     def fail(self, error: FastServeError) -> None:
         """Answer with `error`, in the shape of the protocol that the path belongs to."""
+        self.error = error
         self.send(self.protocol.encode_error(error))
 
     def then(self, encode: Callable[..., Response], *arguments: Any) -> Answer:

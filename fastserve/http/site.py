@@ -9,7 +9,7 @@ from functools import partial
 
 from fastserve._ext.meters import Counter, Histogram
 from fastserve.clock import Clock
-from fastserve.errors import FastServeError, InternalError, InvalidRequest, quoted
+from fastserve.errors import ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
 from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
 from fastserve.http.routes import Protocol, Route
@@ -23,6 +23,14 @@ REQUEST_BOUNDS_NS = tuple(
     round(seconds * 1e9)
     for seconds in (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 )
+REFUSALS = {
+    ErrorCode.RESOURCE_EXHAUSTED: "queue_full",
+    ErrorCode.DEADLINE_EXCEEDED: "deadline",
+    ErrorCode.UNAVAILABLE: "not_ready",
+    ErrorCode.PAYLOAD_TOO_LARGE: "body_too_large",
+    ErrorCode.REQUEST_TIMEOUT: "body_timeout",
+    ErrorCode.CANCELLED: "cancelled",
+}
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 _log = logging.getLogger(__name__)
@@ -91,6 +99,8 @@ class Site:
         if counter is None:
             counter = self._counters[key] = self._counter(*key)
         counter.add(1)
+        if reply.error is not None:
+            self._count_refusal(reply.error)
         self._times[key[0], key[1][0]].observe(elapsed_ns)
 
     def with_cors(self, response: Response, headers: HeaderMap) -> Response:
@@ -136,6 +146,12 @@ class Site:
             asked_ns = int(asked) * 1_000_000
             limit_ns = min(limit_ns, asked_ns) if limit_ns else asked_ns
         return now_ns + limit_ns if limit_ns else 0
+
+    def _count_refusal(self, error: FastServeError) -> None:
+        reason = REFUSALS.get(error.code)
+        if reason is not None:
+            text = "Requests refused for want of time, room or readiness."
+            self._metrics.counter("fastserve_refused_total", text, {"reason": reason}).add(1)
 
     def _counter(self, protocol: str, subject: Subject, status: int) -> Counter:
         model, version = subject

@@ -1,0 +1,81 @@
+"""The server's own paths: health and metrics; and every path that no protocol owns.
+
+Thread: the door's.
+"""
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from fastserve.engine.engine import Engine
+from fastserve.errors import FastServeError, UnknownPath, WrongMethod, quoted
+from fastserve.http.message import Headers, Reply, Request, Response
+from fastserve.http.routes import Route
+from fastserve.http.status import retry_headers, status_of
+
+JSON: Headers = [("content-type", "application/json")]
+METRICS_TEXT: Headers = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
+PATHS = ("/livez", "/readyz", "/startupz", "/metrics", "/monitoring/prometheus/metrics")
+
+
+class Admin:
+    """Owns all paths: it stands last in the path table."""
+
+    name = "admin"
+    owns = re.compile(r".*", re.DOTALL)
+
+    def __init__(self, engine: Engine, draining: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._draining = draining
+
+    def routes(self) -> list[Route]:
+        """Health for orchestrators (GET and HEAD), metrics for Prometheus."""
+        endpoints = [
+            ("/livez", "open", self.live),
+            ("/readyz", "open", self.ready),
+            ("/startupz", "open", self.startup),
+            ("/metrics", "read", self.metrics),
+            ("/monitoring/prometheus/metrics", "read", self.metrics),
+        ]
+        return [
+            Route(method, re.compile(re.escape(path)), scope, infer=endpoint)
+            for path, scope, endpoint in endpoints
+            for method in ("GET", "HEAD")
+        ]
+
+    def unmatched(self, method: str, path: str) -> FastServeError:
+        """404, or 405 for one of ours with another method."""
+        if path in PATHS:
+            return WrongMethod(f"{path} takes GET, got {method}")
+        return UnknownPath(
+            f"nothing is served at {quoted(path)}; models are at /v1/models/MODEL:predict, health is at /readyz"
+        )
+
+    def encode_error(self, error: FastServeError) -> Response:
+        """`{"error": "..."}`."""
+        text = str(error).encode("utf-8", "backslashreplace").decode()
+        return Response(status_of(error), [*JSON, *retry_headers(error)], msgspec.json.encode({"error": text}))
+
+    def live(self, _: Request, reply: Reply) -> None:
+        """200 as long as the process answers."""
+        reply.send(Response(200, JSON, b'{"live": true}'))
+
+    def ready(self, _: Request, reply: Reply) -> None:
+        """200 when requests should come here, else 503 with the reason."""
+        reason = "draining: the server is shutting down" if self._draining() else self._engine.not_ready()
+        reply.send(_health("ready", reason))
+
+    def startup(self, _: Request, reply: Reply) -> None:
+        """200 once the first look at the repository is through, and from then on."""
+        reply.send(_health("started", "" if self._engine.started else "starting: models are being loaded"))
+
+    def metrics(self, _: Request, reply: Reply) -> None:
+        """Prometheus text."""
+        reply.send(Response(200, METRICS_TEXT, self._engine.metrics.text()))
+
+
+def _health(what: str, reason: str) -> Response:
+    if not reason:
+        return Response(200, JSON, msgspec.json.encode({what: True}))
+    return Response(503, JSON, msgspec.json.encode({what: False, "reason": reason}))

@@ -1,0 +1,128 @@
+"""One worker's application: ASGI and RSGI at once, over one engine.
+
+`fastserve.server.app:app` runs under any ASGI server, configured by the environment (FASTSERVE_PATH, FASTSERVE_CONFIG, ...);
+`fastserve serve` makes its own with `create_app`.
+
+Thread: made on the worker's main thread; requests come on its event loop.
+Memory: nothing before start-up: a process that forks workers may import this.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from fastserve.config import Config, load_config
+from fastserve.engine.engine import Engine
+from fastserve.http.asgi import AsgiDoor, Receive, Send
+from fastserve.http.rsgi import RsgiDoor
+from fastserve.http.site import Site
+from fastserve.protocols.table import PROTOCOLS
+from fastserve.server.admin import Admin
+
+Started = Callable[[Engine], None]
+
+
+class App:
+    """Engine, protocols and doors of one worker; they exist from start-up to shutdown."""
+
+    def __init__(self, config: Config | None = None, on_started: Started | None = None) -> None:
+        self._config = config
+        self._on_started = on_started
+        self._engine: Engine | None = None
+        self._asgi: AsgiDoor | None = None
+        self._rsgi: RsgiDoor | None = None
+        self.site: Site | None = None
+        self.draining = False
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine."""
+        assert self._engine is not None, "the app is not started"
+        return self._engine
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the engine, begin to load, open the doors. Models load while health is answered already."""
+        config = self._config or load_config(env=os.environ)
+        engine = self._engine = Engine(config)
+        protocols = [protocol(engine) for protocol in PROTOCOLS]
+        server = config.server
+        self.site = Site(
+            [*protocols, Admin(engine, lambda: self.draining)],
+            max_body_bytes=server.max_body_bytes,
+            request_timeout_ns=server.request_timeout_ms * 1_000_000,
+            cors_origins=server.cors_origins,
+            post=engine.executor.post,
+            clock=engine.clock,
+            metrics=engine.metrics,
+        )
+        self._asgi = AsgiDoor(self.site, loop)
+        self._rsgi = RsgiDoor(self.site, loop)
+        announce = self._on_started
+        engine.start((lambda: announce(engine)) if announce else (lambda: None))
+
+    def stop(self) -> None:
+        """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.stop()
+
+    def drain(self) -> None:
+        """Be not ready from now on; requests that come are still served."""
+        self.draining = True
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            if self._asgi is None:  # a server without lifespan support: the first request starts us
+                self.start(asyncio.get_running_loop())
+            assert self._asgi is not None
+            await self._asgi(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """RSGI start-up."""
+        self._listen_for_drain(loop)
+        self.start(loop)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """RSGI shutdown."""
+        self.stop()
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+        """RSGI."""
+        assert self._rsgi is not None
+        await self._rsgi(scope, proto)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                loop = asyncio.get_running_loop()
+                self._listen_for_drain(loop)
+                self.start(loop)
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await asyncio.get_running_loop().run_in_executor(None, self.stop)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _listen_for_drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The process that started us says with SIGUSR1 that shutdown comes (see launch)."""
+        try:
+            loop.add_signal_handler(signal.SIGUSR1, self.drain)
+        except (NotImplementedError, RuntimeError, ValueError):
+            return  # not the main thread's loop: whoever embeds us has its own way to drain
+
+
+def create_app(config: Config, on_started: Started | None = None) -> App:
+    """An app that serves `config`; `on_started` is called on the loading thread once the first look is through."""
+    return App(config, on_started)
+
+
+app = App()
+"""For ASGI servers: configured by the environment when it starts."""

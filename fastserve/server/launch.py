@@ -1,0 +1,161 @@
+"""From a configuration to running workers, and down again: the parent process of `fastserve serve`.
+
+Thread: the parent's main thread waits here; it serves nothing and loads no model. It never imports onnxruntime: workers are
+forked from it, and onnxruntime's threads do not survive a fork.
+"""
+
+import ipaddress
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
+from granian.http import HTTP1Settings
+from msgspec.structs import replace
+
+from fastserve import logs
+from fastserve.config import Config, ServerConfig
+from fastserve.engine.engine import Engine
+from fastserve.errors import ConfigError
+from fastserve.server.app import App, create_app
+from fastserve.server.startup import announce
+
+MAX_WAITING_CONNECTIONS = 2048
+MAX_REQUESTS_IN_FLIGHT = 16_384
+"""Per worker; the batch queues refuse (429) long before, this bounds what waits for its body."""
+
+HEADER_TIMEOUT_MS = 30_000
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its classes `Granian` is depends on the interpreter
+    """Granian's parent process, with a drain in two steps and a second signal that forces."""
+
+    def __init__(self, config: Config, **options: Any) -> None:
+        super().__init__("fastserve", **options)
+        self._drain_delay_s = config.server.drain_delay_ms / 1000
+        self._drain_timeout_s = max(config.server.drain_timeout_ms / 1000, 0.001)
+        self.workers_kill_timeout = self._drain_timeout_s
+        self._forced = threading.Event()
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """SIGTERM or SIGINT: the first one drains, the second one forces."""
+        if self.interrupt_signal:
+            self._forced.set()
+            for worker in self.wrks:
+                worker.kill()
+        super().signal_handler_interrupt(*args, **kwargs)
+
+    def _stop_workers(self) -> None:
+        """Not ready first, so that balancers look elsewhere; then no new connections, and what is in flight is finished."""
+        for worker in self.wrks:
+            if worker.is_alive():
+                os.kill(worker.inner.pid, signal.SIGUSR1)
+        self._forced.wait(self._drain_delay_s)
+        super()._stop_workers()
+
+
+def serve(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code: 0 drained, 1 failed or forced.
+
+    Raises ConfigError where it cannot listen as configured.
+    """
+    config = _with_port(config)
+    server = config.server
+    _warn_if_open(server)
+    first = multiprocessing.get_context().Semaphore(1)
+    supervisor = Supervisor(config, **_options(server))
+    try:
+        supervisor.serve(target_loader=partial(_load_app, config, first), wrap_loader=False)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 1 if supervisor._forced.is_set() else 0
+
+
+def _load_app(config: Config, first: Any) -> App:
+    """In a worker: the app. The first worker to be ready prints the table; all of them load the same models."""
+    logs.set_up(config.server.log_dir)
+
+    def started(engine: Engine) -> None:
+        if first.acquire(block=False):
+            announce(engine, config.server)
+
+    return create_app(config, started)
+
+
+def _options(server: ServerConfig) -> dict[str, Any]:
+    tls: dict[str, Any] = {}
+    if server.ssl_certificate and server.ssl_keyfile:
+        tls = {
+            "ssl_cert": Path(server.ssl_certificate),
+            "ssl_key": Path(server.ssl_keyfile),
+            "ssl_ca": Path(server.ssl_ca) if server.ssl_ca else None,
+            "ssl_client_verify": server.ssl_ca is not None,
+            "ssl_protocol_min": SSLProtocols.tls12,
+        }
+    return {
+        "address": server.host,
+        "port": server.port,
+        "uds": Path(server.uds) if server.uds else None,
+        "interface": Interfaces(server.interface),
+        "workers": server.workers,
+        # Measured: one runtime thread and one Python thread, uvloop, is the fastest for one worker (design/HOTPATH.md).
+        "runtime_threads": 1,
+        "runtime_mode": RuntimeModes.mt,
+        "blocking_threads": 1,
+        "loop": Loops.uvloop,
+        "http": HTTPModes.auto,
+        "http1_settings": HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+        "websockets": False,
+        "backlog": MAX_WAITING_CONNECTIONS,
+        "backpressure": MAX_REQUESTS_IN_FLIGHT,
+        "respawn_failed_workers": True,
+        "respawn_interval": 0.1,
+        "log_level": "warning",
+        **tls,
+    }
+
+
+def _with_port(config: Config) -> Config:
+    """`config` with a port that can be listened on: a free one for 0. Raises ConfigError when the port is taken."""
+    server = config.server
+    if server.uds:
+        return config
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((server.host, server.port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"cannot listen on {server.host} port {server.port}: {reason} (--host, --port)") from error
+        port = probe.getsockname()[1]
+    return replace(config, server=replace(server, port=port))
+
+
+def _warn_if_open(server: ServerConfig) -> None:
+    """Anybody who reaches the address may use the models: say so."""
+    if server.uds or _is_loopback(server.host):
+        return
+    print(
+        f"warning: {server.host} is reachable from other machines, and this server asks nobody who they are;"
+        " put a proxy with authentication before it, or listen on 127.0.0.1",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,52 @@
+"""What an operator sees when the models are loaded: the table, the addresses, what is wrong.
+
+Thread: a worker's loading thread, once.
+"""
+
+from fastserve.config import ServerConfig
+from fastserve.engine.engine import Engine, Line
+from fastserve.server.table import ModelRow, render_table, spec_text
+
+
+def announce(engine: Engine, server: ServerConfig) -> None:
+    """Print the table, the addresses, the repository's problems."""
+    lines = engine.lines()
+    base = address(server)
+    urls = [f"{base}/v1/models/{line.model}:predict" for line in lines if line.loaded is not None]
+    text = render_table([model_row(line) for line in lines], [*dict.fromkeys(urls), f"{base}/readyz  {base}/metrics"])
+    print(text, flush=True)
+    for problem in engine.problems():
+        print(f"problem: {problem}", flush=True)
+    if not lines:
+        print("no models: give a .onnx file or a folder of models (fastserve serve --help)", flush=True)
+
+
+def address(server: ServerConfig) -> str:
+    """Where the server listens, as a URL."""
+    if server.uds:
+        return f"unix:{server.uds}"
+    scheme = "https" if server.ssl_certificate else "http"
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{scheme}://{host}:{server.port}"
+
+
+def model_row(line: Line) -> ModelRow:
+    """One line of the engine's in words."""
+    if line.loaded is None:
+        status = line.status
+        version, state = ("", "FAILED") if status is None else (str(status.version), status.state.value)
+        reason = "; ".join(line.problems) if status is None else status.reason
+        return ModelRow(model=line.model, version=version, state=state, reason=reason)
+    lease, plan = line.loaded.lease, line.loaded.plan
+    batching = lease.batching
+    return ModelRow(
+        model=line.model,
+        version=str(lease.version),
+        state="READY",
+        inputs=", ".join(spec_text(spec) for spec in lease.signature.inputs),
+        outputs=", ".join(spec_text(spec) for spec in lease.signature.outputs),
+        batch="yes" if batching.batchable else f"no: {batching.reason}",
+        threads=f"{plan.slots} x {plan.threads}",
+        provider=", ".join(name.removesuffix("ExecutionProvider") for name in line.loaded.providers),
+        reason=line.status.reason if line.status is not None else "",
+    )

@@ -1,0 +1,328 @@
+"""The batcher under a clock and an executor that only move when told: every timing rule, every way a ticket may end."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastserve.engine.batch import CostTable, Ticket
+from fastserve.engine.batcher import INLINE_NS, Batcher, Limits
+from fastserve.engine.meters import ModelMeters
+from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
+from fastserve.metrics import Metrics
+from fastserve.types import InferResult
+from tests.support.clockwork import FakeClock, FakeExecutor
+
+SLOW_NS = INLINE_NS + 1
+POISON = -1.0
+
+
+class FakeRunner:
+    """Answers each row with its double and notes the batches; rows of POISON make a run fail."""
+
+    def __init__(self, clock: FakeClock, run_ns: int, batches: list[list[int]]) -> None:
+        self._clock = clock
+        self._run_ns = run_ns
+        self._batches = batches
+        self.during: Any = None
+
+    def run(self, requests: list[dict[str, Any]], rows: list[int]) -> list[dict[str, Any]]:
+        self._batches.append(list(rows))
+        if self.during is not None:
+            self.during()
+        self._clock.now_ns += self._run_ns
+        if any((request["x"] == POISON).any() for request in requests):
+            raise RunFailed("poisoned")
+        return [{"y": request["x"] * 2, "z": request["x"] + 1} for request in requests]
+
+
+class Bench:
+    """A batcher whose every part is in reach."""
+
+    def __init__(self, *, slots: int = 1, run_ns: int = SLOW_NS, known: bool = True, **limits: Any) -> None:
+        self.clock = FakeClock()
+        self.executor = FakeExecutor()
+        self.batches: list[list[int]] = []
+        self.metrics = Metrics()
+        costs = CostTable()
+        if known:
+            for rows in (1, 2, 4, 8):
+                costs.observe(rows, run_ns)
+        defaults = {"batchable": True, "max_batch_rows": 4, "max_queue_delay_ns": 0, "max_queue_rows": 16}
+        self.batchable = (defaults | limits)["batchable"]
+        self.runners = [FakeRunner(self.clock, run_ns, self.batches) for _ in range(slots)]
+        self.batcher = Batcher(
+            model="m",
+            version=3,
+            limits=Limits(**(defaults | limits)),
+            runners=list(self.runners),
+            costs=costs,
+            post=self.executor.post,
+            alarm=self.clock,
+            clock=self.clock,
+            meters=ModelMeters(self.metrics, "m"),
+        )
+        self.answers: dict[str, list[InferResult | FastServeError]] = {}
+        self.cancels: dict[str, Any] = {}
+
+    def submit(self, name: str, *values: float, deadline_ns: int = 0, outputs: Any = None, bucket: Any = None) -> None:
+        answers = self.answers.setdefault(name, [])
+        x = np.array(values, dtype=np.float32)
+        rows = len(values) if self.batchable else 1
+        ticket = Ticket(
+            {"x": x}, rows, answers.append, size=rows, deadline_ns=deadline_ns, outputs=outputs, bucket=bucket
+        )
+        self.cancels[name] = self.batcher.submit(ticket)
+
+    def answer(self, name: str) -> list[float] | type[FastServeError] | None:
+        """The doubled values, an error's class, or None; fails if it was answered twice."""
+        answers = self.answers[name]
+        assert len(answers) <= 1, f"{name} was answered {len(answers)} times"
+        if not answers:
+            return None
+        answer = answers[0]
+        return type(answer) if isinstance(answer, FastServeError) else answer.outputs["y"].tolist()
+
+
+def test_a_short_run_is_answered_on_the_thread_that_brought_it():
+    bench = Bench(run_ns=INLINE_NS)
+    bench.submit("a", 1, 2)
+    assert bench.answer("a") == [2, 4]
+    assert bench.cancels["a"] is None
+    assert not bench.executor.posted
+
+
+def test_a_long_run_goes_to_an_executor_thread():
+    bench = Bench(run_ns=SLOW_NS)
+    bench.submit("a", 1)
+    assert bench.answer("a") is None
+    bench.executor.run_all()
+    assert bench.answer("a") == [2]
+
+
+def test_a_size_that_was_never_measured_goes_to_the_queue():
+    bench = Bench(known=False, run_ns=1)
+    bench.submit("a", 1)
+    assert bench.answer("a") is None
+    bench.executor.run_all()
+    bench.submit("b", 1)
+    assert bench.answer("b") == [2]
+
+
+def test_what_arrives_during_a_run_leaves_together_after_it():
+    bench = Bench()
+    bench.submit("a", 1)
+    bench.runners[0].during = lambda: (setattr(bench.runners[0], "during", None), bench.submit("b", 2), bench.submit("c", 3))
+    bench.executor.run_all()
+    assert bench.batches == [[1], [1, 1]]
+    assert [bench.answer(name) for name in "abc"] == [[2], [4], [6]]
+
+
+def test_nothing_waits_while_a_slot_is_free():
+    bench = Bench(slots=2)
+    bench.submit("a", 1)
+    bench.submit("b", 2)
+    assert len(bench.executor.posted) == 2
+
+
+def test_a_batch_holds_no_more_than_max_batch_rows():
+    bench = Bench()
+    for name in "abcdef":
+        bench.submit(name, 1)
+    bench.executor.run_all()
+    assert bench.batches == [[1, 1, 1, 1], [1, 1]]
+
+
+def test_different_row_shapes_do_not_share_a_run():
+    bench = Bench()
+    bench.submit("a", 1, bucket=(3,))
+    bench.submit("b", 2, bucket=(4,))
+    bench.submit("c", 3, bucket=(3,))
+    bench.executor.run_all()
+    assert bench.batches == [[1, 1], [1]]
+
+
+def test_with_a_delay_a_lone_request_leaves_after_it_and_not_before():
+    bench = Bench(max_queue_delay_ns=500, run_ns=1)
+    bench.submit("a", 1)
+    bench.clock.advance(499)
+    assert not bench.executor.posted
+    bench.clock.advance(1)
+    bench.executor.run_all()
+    assert bench.answer("a") == [2]
+
+
+def test_with_a_delay_a_full_batch_leaves_at_once():
+    bench = Bench(max_queue_delay_ns=500)
+    bench.submit("a", 1, 2, 3)
+    bench.submit("b", 4)
+    bench.executor.run_all()
+    assert bench.batches == [[3, 1]]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back():
+    bench = Bench(max_queue_rows=4)
+    bench.submit("a", 1, 2, 3, 4)
+    with pytest.raises(QueueFull) as refusal:
+        bench.submit("b", 1)
+    assert refusal.value.retry_after_s
+    bench.executor.run_all()
+    assert bench.answer("a") == [2, 4, 6, 8]
+    assert bench.answer("b") is None
+
+
+@pytest.mark.parametrize("rows", [5, 8, 9, 40])
+def test_a_request_larger_than_a_batch_is_split_and_joined(rows: int):
+    bench = Bench(slots=2)
+    bench.submit("a", *range(rows))
+    bench.executor.run_all()
+    assert bench.answer("a") == [2.0 * value for value in range(rows)]
+    assert all(sum(batch) <= 4 for batch in bench.batches)
+
+
+def test_a_request_larger_than_the_queue_is_served_when_nothing_waits():
+    bench = Bench(max_queue_rows=4)
+    bench.submit("a", *range(100))
+    bench.executor.run_all()
+    assert bench.answer("a") == [2.0 * value for value in range(100)]
+
+
+def test_a_large_request_with_one_bad_part_fails_once_and_its_other_parts_are_not_run():
+    bench = Bench()
+    bench.submit("a", POISON, *range(99))
+    bench.executor.run_all()
+    assert bench.answer("a") is RunFailed
+    assert len(bench.batches) < 10
+
+
+def test_only_the_wanted_outputs_are_answered():
+    bench = Bench()
+    bench.submit("a", 1, outputs=("z",))
+    bench.submit("b", *range(6), outputs=("z",))
+    bench.executor.run_all()
+    for name in "ab":
+        (answer,) = bench.answers[name]
+        assert isinstance(answer, InferResult)
+        assert list(answer.outputs) == ["z"]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_request_that_fails_fails_alone(place: int):
+    bench = Bench()
+    values = [1.0, 2.0, 3.0, 4.0]
+    values[place] = POISON
+    for i, value in enumerate(values):
+        bench.submit(str(i), value)
+    bench.executor.run_all()
+    assert [bench.answer(str(i)) for i in range(4)] == [RunFailed if v == POISON else [2 * v] for v in values]
+    assert b"fastserve_batch_isolated_total" in bench.metrics.text()
+
+
+def test_a_backend_that_raises_anything_else_answers_its_tickets(caplog: pytest.LogCaptureFixture):
+    bench = Bench()
+    bench.runners[0].during = lambda: 1 / 0
+    bench.submit("a", 1)
+    bench.executor.run_all()
+    assert bench.answer("a") is RunFailed
+    assert "ZeroDivisionError" in caplog.text
+    bench.runners[0].during = None
+    bench.submit("b", 1)
+    bench.executor.run_all()
+    assert bench.answer("b") == [2]
+
+
+def test_a_cancelled_request_leaves_the_queue_and_is_never_run():
+    bench = Bench()
+    for name in "abc":
+        bench.submit(name, 1)
+    bench.cancels["b"]()
+    bench.executor.run_all()
+    assert bench.batches == [[1, 1]]
+    assert bench.answer("b") is Cancelled
+    assert bench.batcher.queued_rows == 0
+
+
+def test_a_request_cancelled_during_its_run_does_not_harm_its_batch():
+    bench = Bench()
+    bench.submit("a", 1)
+    bench.submit("b", 2)
+    bench.runners[0].during = lambda: bench.cancels["a"]()
+    bench.executor.run_all()
+    assert bench.answer("a") is Cancelled
+    assert bench.answer("b") == [4]
+
+
+def test_a_cancelled_large_request_gives_its_queued_rows_back():
+    bench = Bench()
+    bench.submit("a", *range(40))
+    bench.cancels["a"]()
+    bench.executor.run_all()
+    assert bench.answer("a") is Cancelled
+    assert bench.batcher.queued_rows == 0
+    assert bench.batches == []
+
+
+def test_a_deadline_in_the_queue_is_honoured_when_it_comes():
+    bench = Bench()
+    start = bench.clock.now_ns
+    bench.submit("a", 1)
+    bench.submit("b", 2, deadline_ns=start + 700)
+    bench.clock.advance(699)
+    assert bench.answer("b") is None
+    bench.clock.advance(1)
+    assert bench.answer("b") is DeadlineExceeded
+    bench.executor.run_all()
+    assert bench.batches == [[1]]
+
+
+def test_a_deadline_during_the_run_is_answered_when_it_comes():
+    bench = Bench(known=False)
+    bench.submit("a", 1, deadline_ns=bench.clock.now_ns + 700)
+    bench.runners[0].during = lambda: (bench.clock.advance(700), seen.append(bench.answer("a")))
+    seen: list[Any] = []
+    bench.executor.run_all()
+    assert seen == [DeadlineExceeded]
+    assert bench.answer("a") is DeadlineExceeded
+
+
+def test_requests_with_far_deadlines_do_not_pile_up_alarms():
+    bench = Bench(max_queue_rows=1000)
+    for i in range(100):
+        bench.submit(str(i), 1, deadline_ns=bench.clock.now_ns + 10**12 + i)
+        bench.executor.run_all()
+    assert len(bench.clock.alarms) <= 2
+
+
+def test_all_slots_busy_and_a_delay_over_does_not_ring_again_and_again():
+    bench = Bench(max_queue_delay_ns=500)
+    bench.submit("a", 1, 2, 3, 4)
+    bench.submit("b", 1)
+    bench.clock.advance(10_000)
+    assert len(bench.clock.alarms) == 0
+    bench.executor.run_all()
+    assert bench.answer("b") == [2]
+
+
+def test_a_model_that_is_not_batched_runs_one_request_at_a_time_whatever_its_rows():
+    bench = Bench(batchable=False)
+    bench.submit("a", *range(9))
+    bench.submit("b", 1)
+    bench.executor.run_all()
+    assert bench.batches == [[1], [1]]
+    assert bench.answer("a") == [2.0 * value for value in range(9)]
+
+
+def test_closing_answers_what_waits_and_refuses_what_comes():
+    bench = Bench()
+    bench.submit("a", 1)
+    bench.batcher.close()
+    assert bench.answer("a") is Draining
+    with pytest.raises(Draining):
+        bench.submit("b", 1)
+
+
+def test_no_rows_are_a_request_too():
+    bench = Bench()
+    bench.submit("a")
+    bench.executor.run_all()
+    assert bench.answer("a") == []
