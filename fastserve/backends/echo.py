@@ -79,16 +79,16 @@ class EchoBackend:
         try:
             file = msgspec.json.decode(path.read_bytes(), type=EchoFile)
         except (OSError, msgspec.DecodeError) as error:
-            raise LoadFailed(f"{path}: not an echo model: {error}") from error
+            raise LoadFailed(f"{path.name} is not an echo model: {error}") from error
         if not file.inputs:
-            raise LoadFailed(f"{path}: an echo model needs at least one input")
+            raise LoadFailed(f"{path.name}: an echo model needs at least one input")
         return EchoModel(tuple(_spec(path, line) for line in file.inputs))
 
 
 def _spec(path: Path, line: EchoInput) -> TensorSpec:
     if line.dtype not in DType.__members__:
         known = ", ".join(DType.__members__)
-        raise LoadFailed(f'{path}: input "{line.name}" has unknown dtype "{line.dtype}"; known: {known}')
+        raise LoadFailed(f'{path.name}: input "{line.name}" has unknown dtype "{line.dtype}"; known: {known}')
     if any(dim < -1 for dim in line.shape):
-        raise LoadFailed(f'{path}: input "{line.name}" has a negative dimension; -1 means free')
+        raise LoadFailed(f'{path.name}: input "{line.name}" has a negative dimension; -1 means free')
     return TensorSpec(name=line.name, dtype=DType[line.dtype], shape=line.shape)

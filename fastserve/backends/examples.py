@@ -3,6 +3,7 @@
 Pure; any thread. A model is believed only after it ran on one of these (see probe.py).
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,9 +13,15 @@ from fastserve.types import DType, Signature, Tensor, TensorSpec
 
 # A width that suits most graphs first; then image sizes; then what only some graphs take.
 COMMON_SIZES = (8, 16, 32, 64, 224, 1, 2, 3, 4, 5)
+MAX_SHAPES = 24
+MAX_ELEMENTS = 1 << 23
 _PRIME = 37
 _PERIOD = 101
 _STRINGS = "abcdefghijklmnopqrstuvwxyz"
+
+
+Shapes = tuple[tuple[int, ...], ...]
+"""One shape per input."""
 
 
 class Values(Struct, frozen=True):
@@ -26,17 +33,19 @@ class Values(Struct, frozen=True):
     numerals: bool = False
 
 
-# Signs and several integers tell rows apart best; 0 and 1 are safe as indices and masks; ones as masks and lengths.
+# Signs and several integers tell rows apart best; 0 and 1 are safe as indices and masks, numbers from 1 as lengths and
+# divisors; where only one value works, nothing is proven, but the model has run.
 WIDE = Values(positive=False, int_values=7)
 SAFE = Values(positive=True, int_values=2, numerals=True)
+COUNTS = Values(positive=True, int_values=7, offset=1, numerals=True)
 ONES = Values(positive=True, int_values=1, offset=1, numerals=True)
 ZEROS = Values(positive=True, int_values=1)
-ALL_VALUES = (WIDE, SAFE, ONES, ZEROS)
+ALL_VALUES = (WIDE, SAFE, COUNTS, ONES, ZEROS)
 
 
-def shapes(signature: Signature, rows: int | None, size: int) -> list[tuple[int, ...]]:
+def shapes(signature: Signature, rows: int | None, size: int) -> Shapes:
     """A shape per input: free dimensions are `size`, but `rows` where it is the first axis (None: `size` there too)."""
-    return [_shape(spec, size if rows is None else rows, size) for spec in signature.inputs]
+    return tuple(_shape(spec, size if rows is None else rows, size) for spec in signature.inputs)
 
 
 def _shape(spec: TensorSpec, rows: int, size: int) -> tuple[int, ...]:
@@ -44,7 +53,7 @@ def _shape(spec: TensorSpec, rows: int, size: int) -> tuple[int, ...]:
     return tuple((rows if axis == 0 else size) if dim == -1 else dim for axis, dim in enumerate(dims))
 
 
-def fill(signature: Signature, chosen: list[tuple[int, ...]], values: Values) -> dict[str, Tensor]:
+def fill(signature: Signature, chosen: Shapes, values: Values) -> dict[str, Tensor]:
     """Tensors of the chosen shapes, by input."""
     return {spec.name: _filled(spec.dtype, shape, values) for spec, shape in zip(signature.inputs, chosen, strict=True)}
 
@@ -80,13 +89,12 @@ def _strings(numbers: Tensor, numerals: bool) -> Tensor:
 
 
 def candidates(signature: Signature, batched: bool, rows: int, sizes: tuple[int, ...]) -> Iterator[dict[str, Tensor]]:
-    """Inputs worth trying, likeliest first, without repeats; a few dozen at most."""
-    tried: set[tuple[tuple[int, ...], ...]] = set()
-    for size in (*sizes[:2], *COMMON_SIZES, *sizes[2:]):
-        for first in (rows,) if batched else (None, 1):
-            chosen = shapes(signature, first, size)
-            if tuple(chosen) in tried:
-                continue
-            tried.add(tuple(chosen))
-            for values in ALL_VALUES:
-                yield fill(signature, chosen, values)
+    """Inputs worth trying, likeliest first: at most MAX_SHAPES shapes, each filled in every way."""
+    firsts = (rows,) if batched else (None, 1)
+    wanted = [shapes(signature, first, size) for size in (*sizes[:2], *COMMON_SIZES, *sizes[2:]) for first in firsts]
+    # Several free dimensions multiply: four of 224 are 10 GB.
+    small = [chosen for chosen in wanted if all(math.prod(shape) <= MAX_ELEMENTS for shape in chosen)]
+    # A fixed shape may be larger, and then is the only one there is.
+    for chosen in list(dict.fromkeys(small or wanted[:1]))[:MAX_SHAPES]:
+        for values in ALL_VALUES:
+            yield fill(signature, chosen, values)

@@ -52,11 +52,11 @@ def _parse(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except OSError as error:
-        raise LoadFailed(f"{path}: {error.strerror}") from error
+        raise LoadFailed(f"{path.name}: {error.strerror}") from error
     except DecodeError as error:
-        raise LoadFailed(f"{path}: not an ONNX file") from error
+        raise LoadFailed(f"{path.name} is not an ONNX file") from error
     if not model.graph.node and not model.graph.output:
-        raise LoadFailed(f"{path}: not an ONNX file, or one without a graph")
+        raise LoadFailed(f"{path.name} is not an ONNX file, or has no graph")
     return model
 
 

@@ -53,9 +53,8 @@ def probe(signature: Signature, run: Run, sizes: tuple[int, ...] = ()) -> Findin
     reason = fixed_reason(signature)
     if not reason:
         trials, failure = _try(signature, run, True, sizes)
-        reason = next(filter(None, (_disproof(signature, run, trial) for trial in trials)), "")
         if trials:
-            return _findings(signature, reason, trials[0])
+            return _findings(signature, _disproof(signature, run, trials), trials[0])
         reason = f"the probe run failed: {failure}"
     trials, failure = _try(signature, run, False, sizes)
     if trials:
@@ -106,13 +105,24 @@ def fixed_reason(signature: Signature) -> str:
     return ""
 
 
-def _disproof(signature: Signature, run: Run, trial: _Trial) -> str:
-    """Why this trial's rows may not share a run; empty where nothing speaks against it."""
-    strayed = _strayed(signature, trial.outputs, ROWS)
-    if strayed:
-        return strayed
-    if all(np.array_equal(array[:1].repeat(ROWS, axis=0), array) for array in trial.inputs.values()):
+def _disproof(signature: Signature, run: Run, trials: list[_Trial]) -> str:
+    """Why rows may not share a run; empty where nothing speaks against it."""
+    for trial in trials:
+        strayed = _strayed(signature, trial.outputs, ROWS)
+        if strayed:
+            return strayed
+    witnesses = [trial for trial in trials if _differ(trial.inputs)]
+    if not witnesses:
         return "no inputs were found that differ from row to row"
+    return next(filter(None, (_objection(signature, run, trial) for trial in witnesses)), "")
+
+
+def _differ(inputs: dict[str, Tensor]) -> bool:
+    return any(not np.array_equal(array[:1].repeat(ROWS, axis=0), array) for array in inputs.values())
+
+
+def _objection(signature: Signature, run: Run, trial: _Trial) -> str:
+    """What this trial's rows, alone and in other company, have to say against it."""
     try:
         alone = [run(_rows(trial.inputs, [row])) for row in range(ROWS)]
         again = run(_rows(trial.inputs, [0]))
@@ -161,7 +171,9 @@ def _close(dtype: DType, left: Tensor, right: Tensor) -> bool:
     if dtype is DType.BFLOAT16:
         left, right = _widened(left), _widened(right)
     rtol, atol = tolerance
-    return bool(np.allclose(left, right, rtol=rtol, atol=atol, equal_nan=True))
+    # What cancels out to nearly nothing carries the error of what it is the difference of.
+    scale = max(1.0, float(np.max(np.abs(left), initial=0.0, where=np.isfinite(left))))
+    return bool(np.allclose(left, right, rtol=rtol, atol=atol * scale, equal_nan=True))
 
 
 def _widened(bits: Tensor) -> Tensor:

@@ -137,10 +137,10 @@ class BoundRunner:
         bound = self._bound_for(requests[0], total)
         if bound is None:
             return self._plain.run(requests, rows)
-        for name, buffer in bound.inputs:
-            if gather(buffer, [request[name] for request in requests]) != total:
-                raise _short_of_rows(name, total)
         try:
+            for name, buffer in bound.inputs:
+                if gather(buffer, [request[name] for request in requests]) != total:
+                    raise _short_of_rows(name, total)
             bound.run()
         except self._errors:
             # A bound run reports every error alike; the plain one says whose fault it was, or answers after all where
@@ -156,10 +156,10 @@ class BoundRunner:
         bound = self._bound_for(request, total)
         if bound is None:
             return self._plain.run(requests, rows)
-        for name, buffer in bound.inputs:
-            if gather(buffer, [request[name]]) != total:
-                raise _short_of_rows(name, total)
         try:
+            for name, buffer in bound.inputs:
+                if gather(buffer, [request[name]]) != total:
+                    raise _short_of_rows(name, total)
             bound.run()
         except self._errors:
             return self._plain.run(requests, rows)

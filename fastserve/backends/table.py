@@ -32,5 +32,5 @@ def backend_for(path: Path) -> Backend:
     """Return the backend for a model file, by its suffix."""
     factory = BACKENDS.get(path.suffix.lower())
     if factory is None:
-        raise LoadFailed(f"{path}: no backend loads files named *{path.suffix}; known: {', '.join(BACKENDS)}")
+        raise LoadFailed(f"{path.name}: no backend loads files named *{path.suffix}; known: {', '.join(BACKENDS)}")
     return factory()
