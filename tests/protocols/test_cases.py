@@ -20,13 +20,23 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_repository(tmp_path_factory.mktemp("cases"))
 
 
-@pytest.fixture(scope="module", params=["asgi in process", "rsgi served", "asgi served"])
+DOORS = ("asgi, in process", "rsgi", "asgi", "asgi, another server")
+
+
+@pytest.fixture(scope="module", params=DOORS)
 def door(request: pytest.FixtureRequest, config_file: Path) -> Iterator[Door]:
-    if request.param == "asgi in process":
+    if request.param == "asgi, in process":
         yield from _opened(AsgiDoor(create_app(load_config(file=str(config_file), env={}))))
     else:
-        with ServerProcess(str(config_file), "--interface", request.param.split()[0]) as server:
+        with _server(request.param, config_file) as server:
             yield from _opened(HttpDoor(server))
+
+
+def _server(door: str, config_file: Path) -> ServerProcess:
+    if door == "asgi, another server":
+        program = ("uvicorn", "fastserve.server.app:app")
+        return ServerProcess(program=program, environment={"FASTSERVE_CONFIG": str(config_file)})
+    return ServerProcess(str(config_file), "--interface", door)
 
 
 def _opened(door: Door) -> Iterator[Door]:

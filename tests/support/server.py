@@ -1,4 +1,4 @@
-"""`fastserve serve` as a process of its own, on a port of its own, for tests that need real sockets."""
+"""A server as a process of its own, on a port of its own, for tests that need real sockets."""
 
 import http.client
 import os
@@ -7,22 +7,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY_WITHIN_S = 60.0
+START_WITHIN_S = 60.0
 END_WITHIN_S = 20.0
 LOOK_EVERY_S = 0.05
 
 
 class ServerProcess:
-    """A context manager: inside, the server is ready at `host:port`; afterwards, the process is gone."""
+    """A context manager: inside, the server is started at `host:port`; afterwards, the process is gone.
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    `program`: a script of this environment and its first arguments; any that takes --host and --port.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("fastserve", "serve"),
+    ) -> None:
         self.host = "127.0.0.1"
         self.port = free_port()
-        self._arguments = arguments
+        self._arguments = (*program, *arguments)
         self._environment = {**os.environ, **(environment or {})}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process: subprocess.Popen[bytes] | None = None
@@ -40,13 +49,14 @@ class ServerProcess:
         return self._log.read().decode(errors="replace")
 
     def __enter__(self) -> Self:
-        script = Path(sys.executable).parent / "fastserve"
-        command = [str(script), "serve", *self._arguments, "--host", self.host, "--port", str(self.port)]
+        script, *arguments = self._arguments
+        path = str(Path(sys.executable).parent / script)
+        command = [path, *arguments, "--host", self.host, "--port", str(self.port)]
         self._process = subprocess.Popen(
             command, stdout=self._log, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
         )
         try:
-            self._wait_until_ready()
+            self._wait_until_started()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -80,14 +90,14 @@ class ServerProcess:
         finally:
             connection.close()
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_WITHIN_S
+    def _wait_until_started(self) -> None:
+        deadline = time.monotonic() + START_WITHIN_S
         # Started, not ready: a test may have a model that is broken on purpose.
         while not self.says_yes("/startupz"):
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.output}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"the server was not ready within {READY_WITHIN_S} s:\n{self.output}")
+                raise AssertionError(f"the server did not start within {START_WITHIN_S} s:\n{self.output}")
             time.sleep(LOOK_EVERY_S)
 
 

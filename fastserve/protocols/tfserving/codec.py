@@ -117,15 +117,22 @@ def _enter_body(body: bytes) -> Cursor:
         raise InvalidRequest("JSON Parse error: The document is empty")
     cursor = Cursor(body)
     if cursor.kind() != "{":
-        raise InvalidRequest(f"JSON Value: {cursor.excerpt()} Is not object")
+        raise InvalidRequest(f"JSON Value: {_skipped(cursor)} Is not object")
     cursor.enter_object()
     return cursor
+
+
+def _skipped(cursor: Cursor) -> str:
+    """The value at the cursor, cut short, to be quoted. Raises InvalidJson where it is none."""
+    text = cursor.excerpt()
+    cursor.skip()
+    return text
 
 
 def _signature_name(cursor: Cursor) -> str:
     if cursor.kind() != '"':
         raise InvalidRequest(
-            f"JSON Value: {cursor.excerpt()} not formatted correctly. 'signature_name' key must be a string value."
+            f"JSON Value: {_skipped(cursor)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return cursor.string("$.signature_name")
 
