@@ -3,7 +3,7 @@
 A file is a list of `{"name", "request", "response"}`.
 Request: `method` (POST), `path`, `headers`, `gzip`, `chunked`, and the body as one of `json`, `text`, `base64` or
 `repeat` (a list of texts, each followed by how often it comes; once if no number follows).
-Response: `status` (200; a list where several are right), `headers`, `max_bytes`, the body as `json` (equal, types
+Response: `status` (200), `headers`, `max_bytes`, the body as `json` (equal, types
 included), `json_text` (the same as text, for tokens that JSON lacks) or `contains` (texts), `error` (the message),
 `error_contains` (texts in it); `numbers_of` names the numpy type in which numbers are compared.
 """
@@ -43,8 +43,7 @@ class Case(Struct, frozen=True):
     def check(self, answer: Answer) -> None:
         """Assert that `answer` is what the case says."""
         expected = self.response
-        status = expected.get("status", 200)
-        assert answer.status in (status if isinstance(status, list) else [status]), answer.body[:2000]
+        assert answer.status == expected.get("status", 200), answer.body[:2000]
         for name, value in expected.get("headers", {}).items():
             assert answer.headers.get(name) == value
         assert len(answer.body) <= expected.get("max_bytes", len(answer.body))

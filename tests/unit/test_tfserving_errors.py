@@ -23,7 +23,7 @@ LONG = "n" * 100_000
     ("error", "status", "text"),
     [
         (ModelNotFound("m"), 404, "Servable not found for request: Latest(m)"),
-        (VersionNotFound("m", None), 404, "Servable not found for request: Latest(m)"),
+        (VersionNotFound("m", None), 404, "Servable not found for request: Latest(m); its status says why"),
         (VersionNotFound("m", 7), 404, "Servable not found for request: Specific(m, 7)"),
         (LabelNotFound("m", "canary"), 400, "Unrecognized servable version label: canary"),
         (errors.StatusNotFound("m"), 404, "Could not find any versions of model m"),

@@ -56,7 +56,9 @@ def wording(error: FastServeError) -> str:
             return f"Unrecognized servable version label: {_cut(error.label)}"
         case VersionNotFound(version=int()):
             return f"Servable not found for request: Specific({_cut(error.model)}, {error.version})"
-        case VersionNotFound() | ModelNotFound():
+        case VersionNotFound():
+            return f"Servable not found for request: Latest({_cut(error.model)}); its status says why"
+        case ModelNotFound():
             return f"Servable not found for request: Latest({_cut(error.model)})"
         case _:
             return str(error)
