@@ -3,7 +3,8 @@
 // Algorithm: Raffaello Giulietti, "The Schubfach way to render doubles" (2021), from the paper: the decimal with the fewest
 // digits inside the float's rounding interval, found with one multiplication by a power of ten per interval end.
 // Digits: eight at a time inside one register, after Paul Khuong, "How to print integers really fast" (2017).
-// The tables of powers are computed by the compiler. Pure functions, no allocation; proof by tests/ext/test_jsonwrite.py.
+// The tables of powers are computed by the compiler. Pure functions, no allocation. tests/ext/fuzz_jsonwrite.cpp compares all
+// float32, float16 and bfloat16 and any number of doubles with the standard library.
 //
 // Every writer stores up to SLACK_BYTES behind the text it answers for.
 #pragma once
@@ -79,6 +80,22 @@ constexpr std::array<Word, Max - Min + 1> powers_of_ten() {
     return table;
 }
 
+constexpr std::array<std::uint64_t, 20> POWERS_OF_TEN = [] {
+    std::array<std::uint64_t, 20> powers{};
+    std::uint64_t power = 1;
+    for (auto& slot : powers) {
+        slot = power;
+        power *= 10;
+    }
+    return powers;
+}();
+
+// `value` must not be 0.
+inline int count_digits(std::uint64_t value) {
+    const int guess = ((64 - __builtin_clzll(value)) * 1233) >> 12;
+    return guess + (value >= POWERS_OF_TEN[guess]);
+}
+
 // Everything that differs between the types of up to 24 bits of precision and double.
 struct Narrow {
     using Word = std::uint32_t;  // holds four times a scaled significand
@@ -91,9 +108,9 @@ struct Narrow {
 
     // floor(g * c), with the lowest bit set when the rest is not zero. g is up to 1 too large, hence the 1.
     static Word scale(std::uint64_t g, Word c) {
-        const uint128 product = uint128{g} * c;
-        const auto rest = static_cast<std::uint32_t>(product >> 32);
-        return static_cast<Word>(product >> 64) | (rest > 1);
+        const std::uint64_t low = (g & 0xFFFFFFFF) * c;
+        const std::uint64_t product = (g >> 32) * c + (low >> 32);
+        return static_cast<Word>(product >> 32) | (static_cast<std::uint32_t>(product) > 1);
     }
 };
 
@@ -134,33 +151,17 @@ inline Decimal<Type> shortest(typename Type::Word c, int q, bool uneven) {
     const Word value = Type::scale(g, (4 * c) << shift);
     const Word upper = Type::scale(g, (4 * c + 2) << shift) - odd;
     const Word floor = value / 4;
-    if (floor >= 10) {
-        const Word tens = floor / 10;
-        const bool down = lower <= 40 * tens;
-        const bool up = 40 * tens + 40 <= upper;
-        if (down != up) return {tens + up, k + 1};
-    }
+    const Word tens = floor / 10;
+    // Nothing here is predictable, so nothing branches: all candidates are made, the comparisons choose.
+    const bool tens_down = lower <= 40 * tens;
+    const bool tens_up = 40 * tens + 40 <= upper;
     const bool down = lower <= 4 * floor;
     const bool up = 4 * floor + 4 <= upper;
-    if (down != up) return {floor + up, k};
     const Word middle = 4 * floor + 2;
-    return {floor + (value > middle || (value == middle && (floor & 1) != 0)), k};
-}
-
-constexpr std::array<std::uint64_t, 20> POWERS_OF_TEN = [] {
-    std::array<std::uint64_t, 20> powers{};
-    std::uint64_t power = 1;
-    for (auto& slot : powers) {
-        slot = power;
-        power *= 10;
-    }
-    return powers;
-}();
-
-// `value` must not be 0.
-inline int count_digits(std::uint64_t value) {
-    const int guess = ((64 - __builtin_clzll(value)) * 1233) >> 12;
-    return guess + (value >= POWERS_OF_TEN[guess]);
+    const bool nearest_up = (value > middle) | ((value == middle) & (floor & 1));
+    const Word ones = floor + ((down != up) ? up : nearest_up);
+    const Word shorter = 10 * (tens + tens_up);
+    return {(tens_down != tens_up) & (floor >= 10) ? shorter : ones, k};
 }
 
 // The eight digits of a number below 10^8, one a byte, the first in the lowest.
@@ -184,7 +185,11 @@ inline void digits_behind_first(std::uint64_t rest, uint128& bytes) {
 }
 
 // How many bytes are needed to hold the last one that is not zero.
-inline int used_bytes(std::uint64_t bytes) { return bytes == 0 ? 0 : 8 - __builtin_clzll(bytes) / 8; }
+// The mark stands in the first digit's byte, above the digit: with nothing but it, the count of zero bits is 63, not 64.
+inline int used_bytes(std::uint64_t bytes) {
+    constexpr std::uint64_t MARK = std::uint64_t{1} << 63;
+    return 8 - ((__builtin_ctzll(__builtin_bswap64(bytes) | MARK) + 1) >> 3);
+}
 
 inline int used_bytes(uint128 bytes) {
     const auto high = static_cast<std::uint64_t>(bytes >> 64);
@@ -210,37 +215,41 @@ inline char* write_exponent(char* out, int exponent) {
     return out;
 }
 
-// Lay out digits * 10^power (digits > 0): always with a point or an exponent.
+// Lay out a decimal of Type::DIGITS digits, the first not 0, whose first digit counts 10^exponent: always with a point or an
+// exponent, without zeros at the end.
 template <class Type>
-inline char* write_decimal(char* out, Decimal<Type> decimal) {
+inline char* lay_out(char* out, std::uint64_t digits, int exponent) {
     using Rest = typename Type::Rest;
-    const int length = count_digits(decimal.digits);
-    const int exponent = decimal.power + length - 1;
-    const std::uint64_t padded = decimal.digits * POWERS_OF_TEN[Type::DIGITS - length];
     constexpr std::uint64_t FIRST = POWERS_OF_TEN[Type::DIGITS - 1];
-    const char first = static_cast<char>('0' + padded / FIRST);
+    const auto first = static_cast<char>('0' + digits / FIRST);
     Rest rest;
-    digits_behind_first(padded % FIRST, rest);
+    digits_behind_first(digits % FIRST, rest);
     const int significant = 1 + used_bytes(rest);
     rest = in_ascii(rest);
-    if (exponent >= 0 && exponent < Type::FIXED_BELOW) {  // 12.5, 120.0
-        out[0] = first;
-        std::memcpy(out + 1, &rest, sizeof rest);
-        out[exponent + 1] = '.';
-        rest >>= 8 * exponent;
-        std::memcpy(out + exponent + 2, &rest, sizeof rest);
-        return out + 1 + (significant > exponent + 2 ? significant : exponent + 2);
-    }
-    if (exponent < 0 && exponent >= FIXED_FROM) {  // 0.00125
+    if (static_cast<unsigned>(exponent - FIXED_FROM) < static_cast<unsigned>(Type::FIXED_BELOW - FIXED_FROM)) {
+        // 12.5 and 0.00125 by the same stores, those of the other doing no harm: which of them comes is not predictable.
+        const int negative = exponent >> 31;
+        const int zeros = -(exponent & negative);
+        const int whole = exponent & ~negative;
         std::memcpy(out, "0.000000", 8);
-        out[1 - exponent] = first;
-        std::memcpy(out + 2 - exponent, &rest, sizeof rest);
-        return out + 1 - exponent + significant;
+        out[zeros - negative] = first;
+        std::memcpy(out + zeros - negative + 1, &rest, sizeof rest);
+        out[whole + 1] = '.';
+        rest >>= 8 * whole;
+        std::memcpy(out + whole + zeros + 2, &rest, sizeof rest);
+        const int missing = whole + 2 - significant - zeros;  // 120.0 has a digit that is not significant
+        return out + 1 + significant + zeros + (missing & ~(missing >> 31));
     }
     out[0] = first;  // 1.25e-7
     out[1] = '.';
     std::memcpy(out + 2, &rest, sizeof rest);
     return write_exponent(out + (significant > 1 ? significant + 1 : 1), exponent);
+}
+
+template <class Type>
+inline char* write_decimal(char* out, Decimal<Type> decimal) {
+    const int length = count_digits(decimal.digits);
+    return lay_out<Type>(out, decimal.digits * POWERS_OF_TEN[Type::DIGITS - length], decimal.power + length - 1);
 }
 
 // One float from its bits: `Fraction` bits below the hidden one, then `Exponent` bits, then the sign.
@@ -274,10 +283,60 @@ inline char* write_bits(char* out, typename Type::Word bits) {
     return write_decimal<Type>(out, shortest<Type>(fraction, (biased == 0 ? 1 : biased) - OFFSET, uneven));
 }
 
+// What `write_float` needs for all floats of one exponent. Scaled: times 10^-k, with k as in `shortest`.
+struct Binade {
+    double scale;             // 10^-k
+    double half_gap;          // half the scaled distance of two neighbours: at least 0.5, below 5
+    std::uint32_t limit;      // least scaled value that has one digit more; 0: no such binade
+    std::uint32_t factor[2];  // makes nine digits of a scaled value below the limit, and of one that is not
+    std::int32_t exponent;    // of the first digit, below the limit
+};
+
+constexpr double power_of_two(int exponent) {
+    double power = 1;
+    for (; exponent > 0; --exponent) power *= 2;
+    for (; exponent < 0; ++exponent) power /= 2;
+    return power;
+}
+
+constexpr std::array<Binade, 256> BINADES = [] {
+    std::array<Binade, 256> table{};
+    for (int biased = 1; biased < 255; ++biased) {
+        const int q = biased - 150;
+        const int k = floor_log10_pow2(q);
+        Binade& binade = table[biased];
+        binade.scale =
+            static_cast<double>(Narrow::POWERS[-k - Narrow::MIN_POWER]) * power_of_two(floor_log2_pow10(-k) - 63);
+        binade.half_gap = power_of_two(q - 1) * binade.scale;
+        const bool seven_digits = 16777216 * binade.half_gap < 10000000;
+        binade.limit = seven_digits ? 10000000 : 100000000;
+        binade.factor[0] = seven_digits ? 100 : 10;
+        binade.factor[1] = seven_digits ? 10 : 1;
+        binade.exponent = k + (seven_digits ? 6 : 7);
+    }
+    return table;
+}();
+
+// The same decimal as `shortest` finds, sooner: a double has 29 bits more than a float, so it tells on which side of a limit
+// the scaled value lies, but for a sliver of one in 10^5 at each. Those, and zero, powers of two (uneven gaps), subnormals and
+// what is not finite, take the exact way.
 inline char* write_float(char* out, float value) {
     std::uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
-    return write_bits<Narrow, 23, 8>(out, bits);
+    const Binade& binade = BINADES[(bits >> 23) & 0xFF];
+    if ((bits & 0x7FFFFF) == 0 || binade.limit == 0) return write_bits<Narrow, 23, 8>(out, bits);
+    constexpr double UNSURE = 1e-6;  // `scaled` is below 2^28 and off by at most 2^-24
+    const double scaled = __builtin_fabs(static_cast<double>(value)) * binade.scale;
+    const auto tens = static_cast<std::int32_t>(scaled * 0.1 + 0.5) * 10;
+    const auto ones = static_cast<std::int32_t>(scaled + 0.5);
+    const double from_tens = __builtin_fabs(scaled - tens);
+    const double from_ones = __builtin_fabs(scaled - ones);
+    if ((__builtin_fabs(from_tens - binade.half_gap) < UNSURE) | (from_ones > 0.5 - UNSURE))
+        return write_bits<Narrow, 23, 8>(out, bits);
+    const auto digits = static_cast<std::uint32_t>(from_tens < binade.half_gap ? tens : ones);
+    const bool longer = digits >= binade.limit;
+    *out = '-';
+    return lay_out<Narrow>(out + (bits >> 31), std::uint64_t{digits} * binade.factor[longer], binade.exponent + longer);
 }
 
 inline char* write_double(char* out, double value) {
