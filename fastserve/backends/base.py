@@ -34,6 +34,10 @@ class Runner(Protocol):
         """
         ...
 
+    def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """`run` for a single request, which is what a server that keeps up mostly sees."""
+        ...
+
 
 class LoadedModel(Protocol):
     """One version's model, ready to run. `metadata`: the file's own key/value pairs; `providers`: those in use."""

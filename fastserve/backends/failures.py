@@ -12,8 +12,8 @@ _MAX_CHARS = 400
 _MAX_READ_CHARS = 8192
 _STATUS = re.compile(r"^\s*(?:Error in execution: )?(?:\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : )?")
 _NODE = re.compile(r"Non-zero status code returned while running (\S+) node\. Name:'.*?' Status Message: ?", re.DOTALL)
-# A place in its sources comes first: with the folder, then the whole function and the condition; or just the file's name
-# and the function's.
+# A place in its sources comes first: with the folder, then the whole function and the condition; or the file's name
+# and the function's alone.
 _LONG_PLACE = re.compile(r"^\S*/\S+\.\w+:\d+ ")
 _SHORT_PLACE = re.compile(r"^\w+\.\w+:\d+ \S+ ")
 _CONDITION = re.compile(r"^.*? (?:was|is) false\.\s*", re.DOTALL)

@@ -54,10 +54,14 @@ class PlainRunner:
     def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer each request; several are concatenated first."""
         if len(requests) == 1:
-            return [dict(zip(self._outputs, self._checked(requests[0], rows[0]), strict=True))]
+            return [self.run_one(requests[0], rows[0])]
         feed = {name: np.concatenate([request[name] for request in requests]) for name in self._names}
         columns = [split(output, rows) for output in self._checked(feed, sum(rows))]
         return [dict(zip(self._outputs, parts, strict=True)) for parts in zip(*columns, strict=True)]
+
+    def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Answer one request, on its own arrays."""
+        return dict(zip(self._outputs, self._checked(request, rows), strict=True))
 
     def _checked(self, feed: dict[str, Tensor], rows: int) -> list[Tensor]:
         try:
@@ -92,17 +96,20 @@ class FixedRunner:
 
     def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer the one request that is given."""
-        (request,) = requests
+        return [self.run_one(request, count) for request, count in zip(requests, rows, strict=True)]
+
+    def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Answer one request."""
         for name, buffer in self._inputs:
             # The copy would stretch a smaller array over the buffer.
             if request[name].shape != buffer.shape:
-                return self._plain.run(requests, rows)
+                return self._plain.run_one(request, rows)
             buffer[...] = request[name]
         try:
             self._run()
         except self._errors:
-            return self._plain.run(requests, rows)
-        return [{name: buffer.copy() for name, buffer in self._outputs}]
+            return self._plain.run_one(request, rows)
+        return {name: buffer.copy() for name, buffer in self._outputs}
 
 
 class _Bound:
@@ -132,7 +139,7 @@ class BoundRunner:
     def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer each request from one run."""
         if len(requests) == 1:
-            return self._run_alone(requests, rows)
+            return [self.run_one(requests[0], rows[0])]
         total = sum(rows)
         bound = self._bound_for(requests[0], total)
         if bound is None:
@@ -149,24 +156,21 @@ class BoundRunner:
         columns = [(name, split(buffer, rows)) for name, buffer in bound.outputs]
         return [{name: parts[at] for name, parts in columns} for at in range(len(requests))]
 
-    def _run_alone(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
-        """`run` for one request, which is what a server that keeps up mostly sees."""
-        request = requests[0]
-        total = rows[0]
-        bound = self._bound_for(request, total)
+    def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Answer one request."""
+        bound = self._bound.get(rows) if not self._free else None
         if bound is None:
-            return self._plain.run(requests, rows)
+            bound = self._bound_for(request, rows)
+        if bound is None:
+            return self._plain.run_one(request, rows)
         try:
             for name, buffer in bound.inputs:
-                if gather(buffer, [request[name]]) != total:
-                    raise _short_of_rows(name, total)
+                if gather(buffer, [request[name]]) != rows:
+                    raise _short_of_rows(name, rows)
             bound.run()
         except self._errors:
-            return self._plain.run(requests, rows)
-        answer = {}
-        for name, buffer in bound.outputs:
-            answer[name] = buffer.copy()
-        return [answer]
+            return self._plain.run_one(request, rows)
+        return {name: buffer.copy() for name, buffer in bound.outputs}
 
     def _bound_for(self, request: dict[str, Tensor], rows: int) -> _Bound | None:
         """The binding for this many rows shaped like the request's; None where binding is not worth it."""

@@ -1,6 +1,6 @@
 """Small ONNX models for everyone's tests: those that serve well, and those that trip servers up.
 
-Each function builds one ModelProto; `save` writes it. Weights are random with a fixed seed: answers are always the same.
+Each function builds one ModelProto; `save` writes it. Weights are random with a fixed seed.
 """
 
 from collections.abc import Sequence
