@@ -1,7 +1,6 @@
 """Predict's JSON: whatever tensor a model takes and gives back, its bits survive both ways, in both styles."""
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from fastserve.http.message import Response
 from fastserve.protocols.tfserving.routes import TfServing
 from fastserve.types import DType, Signature, Tensor, TensorSpec
 from tests.support.fake_engine import FakeEngine, call
+from tests.support.json_tensors import bits, plain, tensors
 
 WHOLE = [d for d in DType if d.numpy.kind in "iu" and d is not DType.BFLOAT16]
 FLOATS = [DType.FLOAT, DType.DOUBLE, DType.FLOAT16]
@@ -38,44 +37,6 @@ def answered(response: Response, key: str) -> Any:
     body = json.loads(response.body)
     assert list(body) == [key]
     return body[key]
-
-
-def bits(values: Any, dtype: DType) -> Any:
-    """Nested lists with every element as what it is in memory; NaNs are one NaN."""
-    if isinstance(values, list):
-        return [bits(value, dtype) for value in values]
-    if dtype is DType.STRING:
-        return values
-    if dtype is DType.BFLOAT16:
-        return bfloat16_bits(values)
-    element = np.array(values, dtype.numpy)
-    if element.dtype.kind == "f" and np.isnan(element):
-        return "NaN"
-    return (type(values), element.tobytes())
-
-
-def bfloat16_bits(value: float) -> Any:
-    """Round to nearest, ties to even."""
-    if math.isnan(value):
-        return "NaN"
-    wide = int(np.array(value, np.float32).view(np.uint32))
-    return (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16
-
-
-def plain(tensor: Tensor, dtype: DType) -> Any:
-    """The tensor as JSON's lists and scalars."""
-    if dtype is DType.BFLOAT16:
-        return (tensor.astype(np.uint32) << 16).view(np.float32).reshape(tensor.shape).tolist()
-    return tensor.tolist()
-
-
-@st.composite
-def tensors(draw: st.DrawFn, min_rank: int = 0) -> tuple[DType, Tensor]:
-    dtype = draw(st.sampled_from(list(DType)))
-    # A dimension of 0 hides the ones behind it from JSON, but never the answer's text.
-    shape = draw(hnp.array_shapes(min_dims=min_rank, max_dims=4, min_side=0, max_side=4))
-    elements = st.text(max_size=8) if dtype is DType.STRING else None
-    return dtype, np.ascontiguousarray(draw(hnp.arrays(dtype.numpy, shape, elements=elements))).reshape(shape)
 
 
 @given(tensors())

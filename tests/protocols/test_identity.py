@@ -1,0 +1,47 @@
+"""Any tensor that an identity model takes comes back bit by bit: JSON, engine, onnxruntime and back."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from fastserve.config import load_config
+from fastserve.server.app import create_app
+from fastserve.types import DType, Tensor
+from tests.protocols.case_models import write_repository
+from tests.support.doors import AsgiDoor, Sent
+from tests.support.json_tensors import bits, plain, tensors
+
+MODELS = {
+    DType.FLOAT16: "same_half",
+    **{dtype: f"same_{dtype.name.lower()}" for dtype in DType if dtype is not DType.FLOAT16},
+}
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiDoor]:
+    config = write_repository(tmp_path_factory.mktemp("identity"))
+    door = AsgiDoor(create_app(load_config(file=str(config), env={})))
+    door.open()
+    yield door
+    door.close()
+
+
+def asked(door: AsgiDoor, dtype: DType, body: dict[str, Any]) -> Any:
+    answer = door.send(Sent("POST", f"/v1/models/{MODELS[dtype]}:predict", body=json.dumps(body).encode()))
+    assert answer.status == 200, answer.body[:500]
+    return json.loads(answer.body)
+
+
+@given(typed=tensors())
+def test_in_columns(door: AsgiDoor, typed: tuple[DType, Tensor]):
+    dtype, sent = typed[0], plain(typed[1], typed[0])
+    assert bits(asked(door, dtype, {"inputs": sent})["outputs"], dtype) == bits(sent, dtype)
+
+
+@given(typed=tensors(min_rank=1).filter(lambda typed: len(typed[1]) > 0))
+def test_in_rows(door: AsgiDoor, typed: tuple[DType, Tensor]):
+    dtype, sent = typed[0], plain(typed[1], typed[0])
+    assert bits(asked(door, dtype, {"instances": sent})["predictions"], dtype) == bits(sent, dtype)
