@@ -57,15 +57,19 @@ constexpr double kExactPowers[23] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 // Whether `digits` fits a signed word and the power of ten is an exact double: one rounding for each of the two conversions.
-inline bool is_short(const Decimal& decimal) {
+FASTSERVE_HOT bool is_short(const Decimal& decimal) {
     return decimal.fits && decimal.digits <= (uint64_t{1} << 62) && static_cast<uint64_t>(decimal.exponent + 22) <= 44;
 }
 
 // Within 1 ulp of the decimal's value; correctly rounded where `digits` is at most 2^53. Only for what is_short().
-inline double quick_double(const Decimal& decimal) {
+FASTSERVE_HOT double quick_double(const Decimal& decimal) {
     const double digits = static_cast<double>(static_cast<int64_t>(decimal.digits));
     const double value = decimal.exponent < 0 ? digits / kExactPowers[-decimal.exponent] : digits * kExactPowers[decimal.exponent];
-    return decimal.negative ? -value : value;
+    // Signs of real data are random: no branch.
+    const uint64_t bits = bits_of(value) | static_cast<uint64_t>(decimal.negative) << 63;
+    double signed_value;
+    std::memcpy(&signed_value, &bits, sizeof(bits));
+    return signed_value;
 }
 
 // The token's value by the library; tokens past the range become infinite, those below it zero.
@@ -82,23 +86,28 @@ FASTSERVE_COLD Float slow_float(const char* start, const char* end, const Decima
     return value;
 }
 
-inline double to_double(const char* start, const char* end, const Decimal& decimal) {
-    if (is_short(decimal) && decimal.digits <= (uint64_t{1} << 53)) return quick_double(decimal);
-    return slow_float<double>(start, end, decimal);
-}
-
 // decimal -> double -> float rounds twice. It only shows where the double, give or take its own error, lies half way between
-// two floats (its 29 low bits near 2^28), or where floats are subnormal: there the text is read again as a float.
-inline float to_float(const char* start, const char* end, const Decimal& decimal) {
+// two floats (its 29 low bits near 2^28), or where floats are subnormal: there the text is read again as a float. No short
+// decimal but zero comes near 2^-126, where floats lose digits: 1e-22 is the smallest.
+FASTSERVE_HOT bool quick(const Decimal& decimal, float* out) {
     constexpr uint64_t kHalfStep = uint64_t{1} << 28;
     constexpr uint64_t kMargin = 4;
-    if (FASTSERVE_UNLIKELY(!is_short(decimal))) return slow_float<float>(start, end, decimal);
     const double value = quick_double(decimal);
-    const uint64_t low = bits_of(value) & (2 * kHalfStep - 1);
-    const bool doubtful = low - (kHalfStep - kMargin) <= 2 * kMargin;
-    if (FASTSERVE_UNLIKELY(doubtful)) return slow_float<float>(start, end, decimal);
-    // No short decimal but zero comes near 2^-126, where floats lose digits: 1e-22 is the smallest.
-    return static_cast<float>(value);
+    *out = static_cast<float>(value);
+    return (bits_of(value) & (2 * kHalfStep - 1)) - (kHalfStep - kMargin) > 2 * kMargin;
+}
+
+FASTSERVE_HOT bool quick(const Decimal& decimal, double* out) {
+    *out = quick_double(decimal);
+    return decimal.digits <= (uint64_t{1} << 53);
+}
+
+inline void convert(const char* start, const char* end, const Decimal& decimal, float* out) {
+    if (!is_short(decimal) || !quick(decimal, out)) *out = slow_float<float>(start, end, decimal);
+}
+
+inline void convert(const char* start, const char* end, const Decimal& decimal, double* out) {
+    if (!is_short(decimal) || !quick(decimal, out)) *out = slow_float<double>(start, end, decimal);
 }
 
 // ---- 16-bit floats --------------------------------------------------------------------------------------------------------
@@ -155,7 +164,8 @@ template <int kExponentBits, int kFractionBits>
 uint16_t to_small(const char* start, const char* end, const Decimal& decimal) {
     constexpr int kBias = (1 << (kExponentBits - 1)) - 1;
     constexpr uint64_t kInfinity = ((uint64_t{1} << kExponentBits) - 1) << kFractionBits;
-    const double value = to_double(start, end, decimal);
+    double value = 0;
+    convert(start, end, decimal, &value);
     const uint64_t bits = bits_of(value) & ~(uint64_t{1} << 63);
     const uint64_t sign = static_cast<uint64_t>(decimal.negative) << 15;
     int exponent = static_cast<int>(bits >> 52) - 1023 + kBias;       // biased, as in the result
@@ -182,25 +192,24 @@ uint16_t to_small(const char* start, const char* end, const Decimal& decimal) {
 
 // ---- readers --------------------------------------------------------------------------------------------------------------
 
-inline void convert(const char* start, const char* end, const Decimal& decimal, float* out) { *out = to_float(start, end, decimal); }
-inline void convert(const char* start, const char* end, const Decimal& decimal, double* out) { *out = to_double(start, end, decimal); }
 template <int kExponentBits, int kFractionBits>
 inline void convert(const char* start, const char* end, const Decimal& decimal, Small<kExponentBits, kFractionBits>* out) {
     out->bits = to_small<kExponentBits, kFractionBits>(start, end, decimal);
 }
 
-inline void convert_nonfinite(double value, float* out) { *out = static_cast<float>(value); }
-inline void convert_nonfinite(double value, double* out) { *out = value; }
+FASTSERVE_HOT void convert_nonfinite(double value, float* out) { *out = static_cast<float>(value); }
+FASTSERVE_HOT void convert_nonfinite(double value, double* out) { *out = value; }
 template <int kExponentBits, int kFractionBits>
-inline void convert_nonfinite(double value, Small<kExponentBits, kFractionBits>* out) {
+FASTSERVE_HOT void convert_nonfinite(double value, Small<kExponentBits, kFractionBits>* out) {
     constexpr unsigned kInfinity = ((1u << kExponentBits) - 1) << kFractionBits;
     const unsigned sign = value < 0 ? 0x8000u : 0;
     const unsigned quiet = value != value ? 1u << (kFractionBits - 1) : 0;
     out->bits = static_cast<uint16_t>(sign | kInfinity | quiet);
 }
 
+// Any number token, NaN and Infinity among them.
 template <class Float>
-inline const char* read_float(Text& text, const char* p, Float* out) {
+__attribute__((noinline)) const char* read_float(Text& text, const char* p, Float* out) {
     const char* const digit = p + (*p == '-');
     if (FASTSERVE_UNLIKELY(!is_digit(*digit))) {
         double value = 0;
@@ -248,23 +257,98 @@ inline const char* read_integer(Text& text, const char* p, Integer* out) {
     return after;
 }
 
-inline const char* read_bool(Text& text, const char* p, bool* out) {
+FASTSERVE_HOT const char* read_bool(Text& text, const char* p, bool* out) {
     *out = *p == 't';
     if (std::strncmp(p, "true", 4) == 0) return p + 4;
     if (std::strncmp(p, "false", 5) == 0) return p + 5;
     return wrong_type(text, p);
 }
 
-inline const char* read_element(Text& text, const char* p, bool* out) { return read_bool(text, p, out); }
-inline const char* read_element(Text& text, const char* p, float* out) { return read_float(text, p, out); }
-inline const char* read_element(Text& text, const char* p, double* out) { return read_float(text, p, out); }
-template <int kExponentBits, int kFractionBits>
-inline const char* read_element(Text& text, const char* p, Small<kExponentBits, kFractionBits>* out) {
-    return read_float(text, p, out);
+template <class Element>
+FASTSERVE_HOT const char* read_element(Text& text, const char* p, Element* out) {
+    if constexpr (std::is_same_v<Element, bool>) {
+        return read_bool(text, p, out);
+    } else if constexpr (std::is_integral_v<Element>) {
+        return read_integer(text, p, out);
+    } else {
+        return read_float(text, p, out);
+    }
 }
-template <class Integer, class = std::enable_if_t<std::is_integral_v<Integer>>>
-inline const char* read_element(Text& text, const char* p, Integer* out) {
-    return read_integer(text, p, out);
+
+// ---- the common shapes ------------------------------------------------------------------------------------------------------
+//
+// Nearly all numbers are short, have no exponent, and a comma or bracket right behind them. Those are read here with few
+// branches; for any other text the answer is nullptr, nothing was decided, and the readers above take it from the start.
+
+constexpr int kCommonBytes = 32;    // what may be loaded behind the start of a token
+
+inline bool ends_item(char c) { return c == ',' || c == ']'; }
+
+// Up to 7 digits without a point.
+FASTSERVE_HOT const char* scan_short_integer(const char* p, const char* end, uint64_t& digits) {
+    const uint64_t word = load_eight(p, end) ^ repeat('0');
+    const int count = leading_digits(word);
+    if (FASTSERVE_UNLIKELY(count == 0 || count == 8)) return nullptr;
+    if (FASTSERVE_UNLIKELY(*p == '0' && count > 1)) return nullptr;
+    digits = join_eight(word << (64 - 8 * count));
+    return p + count;
+}
+
+// One digit, a point, and more digits, as many as is_short() lets pass.
+FASTSERVE_HOT const char* scan_short_fraction(const char* p, const char* end, Decimal& out) {
+    const uint64_t first = static_cast<uint64_t>(*p - '0');
+    p += 2;
+    uint64_t word = load_eight(p, end) ^ repeat('0');
+    int count = leading_digits(word);
+    if (count < 8) {
+        if (FASTSERVE_UNLIKELY(count == 0)) return nullptr;
+        // The digit before the point goes into the byte below the first behind it.
+        out.digits = join_eight((word << (64 - 8 * count)) | (first << (56 - 8 * count)));
+        out.exponent = -count;
+        return p + count;
+    }
+    out.digits = first * kPowersOfTen[8] + join_eight(word);
+    const char* const fraction = p;
+    p = take_digits<true>(p + 8, end, out);
+    out.exponent = fraction - p;
+    return is_short(out) ? p : nullptr;
+}
+
+template <class Float>
+FASTSERVE_HOT const char* read_common_float(const char* p, const char* end, Float* out) {
+    if (FASTSERVE_UNLIKELY(end - p < kCommonBytes)) return nullptr;
+    Decimal decimal;
+    decimal.negative = *p == '-';
+    p += decimal.negative;
+    if (FASTSERVE_UNLIKELY(!is_digit(*p))) return nullptr;
+    p = p[1] == '.' ? scan_short_fraction(p, end, decimal) : scan_short_integer(p, end, decimal.digits);
+    if (FASTSERVE_UNLIKELY(p == nullptr || !ends_item(*p) || !quick(decimal, out))) return nullptr;
+    return p;
+}
+
+template <class Integer>
+FASTSERVE_HOT const char* read_common_integer(const char* p, const char* end, Integer* out) {
+    if (FASTSERVE_UNLIKELY(end - p < kCommonBytes)) return nullptr;
+    const bool negative = *p == '-';
+    uint64_t digits = 0;
+    p = scan_short_integer(p + negative, end, digits);
+    if (FASTSERVE_UNLIKELY(p == nullptr || !ends_item(*p))) return nullptr;
+    const int64_t sign = -static_cast<int64_t>(negative);
+    const int64_t value = (static_cast<int64_t>(digits) ^ sign) - sign;
+    *out = static_cast<Integer>(value);
+    return static_cast<int64_t>(*out) == value && !(std::is_unsigned_v<Integer> && value < 0) ? p : nullptr;
+}
+
+// One past the token at `p`, a comma or bracket there; or nullptr.
+template <class Element>
+FASTSERVE_HOT const char* read_common(const char* p, const char* end, Element* out) {
+    if constexpr (std::is_same_v<Element, float> || std::is_same_v<Element, double>) {
+        return read_common_float(p, end, out);
+    } else if constexpr (std::is_integral_v<Element> && !std::is_same_v<Element, bool>) {
+        return read_common_integer(p, end, out);
+    } else {
+        return nullptr;
+    }
 }
 
 }  // namespace fastserve

@@ -125,8 +125,9 @@ class TensorReader {
     const char* read_as(Text& text, const char* p) {
         start_ = p;
         items_before_ = items;
+        if (*p != '[') return read_scalar<Element>(text, p);
         do {
-            p = *p == '[' ? open_list(text, p) : read_leaf<Element>(text, p);
+            p = *p == '[' ? open_list(text, p) : read_items<Element>(text, p);
             if (FASTSERVE_UNLIKELY(p == nullptr)) return nullptr;
         } while (depth > 0);
         return p;
@@ -164,26 +165,63 @@ class TensorReader {
         return skip_space(p + 1, text.end);
     }
 
+    // Over a value that stands in no list.
+    template <class Element>
+    const char* read_scalar(Text& text, const char* p) {
+        if (FASTSERVE_UNLIKELY(rank > 0)) return wrong_type(text, p);
+        if (!has_room<Element>() && !make_room(text, p, sizeof(Element))) return text.fail(Fault::memory, p);
+        p = read_element(text, p, elements<Element>() + items);
+        if (p == nullptr) return nullptr;
+        ++items;
+        rank = 0;
+        return p;
+    }
+
     // Over the element at `p` and those beside it, then as close_list().
     template <class Element>
-    const char* read_leaf(Text& text, const char* p) {
+    const char* read_items(Text& text, const char* p) {
         if (FASTSERVE_UNLIKELY(depth != rank) && rank >= 0) return wrong_type(text, p);
+        const char* const end = text.end;
+        Element* out = elements<Element>() + items;
+        Element* limit = elements<Element>() + buffer.capacity_bytes() / sizeof(Element);
+        const int64_t before = items;
         for (;;) {
-            if (FASTSERVE_UNLIKELY((static_cast<size_t>(items) + 1) * sizeof(Element) > buffer.capacity_bytes())) {
+            if (FASTSERVE_UNLIKELY(out == limit)) {
+                items = out - elements<Element>();
                 if (!make_room(text, p, sizeof(Element))) return text.fail(Fault::memory, p);
+                out = elements<Element>() + items;
+                limit = elements<Element>() + buffer.capacity_bytes() / sizeof(Element);
             }
-            p = read_element(text, p, reinterpret_cast<Element*>(buffer.data()) + items);
-            if (FASTSERVE_UNLIKELY(p == nullptr)) return nullptr;
-            ++items;
-            rank = depth;
-            if (depth == 0) return p;
-            ++at[depth - 1];
-            p = skip_space(p, text.end);
-            if (*p != ',') return *p == ']' ? close_list(text, p) : text.syntax(p, "expected ',' or ']'");
-            p = skip_space(p + 1, text.end);
-            if (FASTSERVE_UNLIKELY(*p == '[')) return text.fail(Fault::type, p);
+            const char* after = read_common(p, end, out);
+            if (FASTSERVE_UNLIKELY(after == nullptr)) {
+                after = read_element(text, p, out);
+                if (after == nullptr) {
+                    note_items(out - elements<Element>(), before);
+                    return nullptr;
+                }
+                after = skip_space(after, end);
+            }
+            ++out;
+            p = after;
+            if (*p != ',') break;
+            p = skip_space(p + 1, end);
         }
+        note_items(out - elements<Element>(), before);
+        return *p == ']' ? close_list(text, p) : text.syntax(p, "expected ',' or ']'");
     }
+
+    // What read_items() kept in registers.
+    void note_items(int64_t now, int64_t before) {
+        if (now > before) rank = depth;
+        items = now;
+        at[depth - 1] = now - before;
+    }
+
+    template <class Element>
+    bool has_room() const { return (static_cast<size_t>(items) + 1) * sizeof(Element) <= buffer.capacity_bytes(); }
+
+    template <class Element>
+    Element* elements() { return reinterpret_cast<Element*>(buffer.data()); }
 
     FASTSERVE_COLD const char* wrong_length(Text& text, const char* p) {
         text.wanted = lengths[depth - 1];

@@ -17,6 +17,7 @@ namespace fastserve {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "eight digits at a time are read as a little-endian word");
 
 #define FASTSERVE_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define FASTSERVE_HOT __attribute__((always_inline)) inline
 #define FASTSERVE_COLD __attribute__((noinline, cold))
 
 enum class Fault : int {
@@ -55,14 +56,14 @@ struct Text {
     }
 };
 
-inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
+FASTSERVE_HOT bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
 
 // ---- words of eight bytes -------------------------------------------------------------------------------------------------
 
 constexpr uint64_t repeat(uint8_t byte) { return 0x0101010101010101ULL * byte; }
 
 // The eight bytes at `p`, those behind the end as zeros.
-inline uint64_t load_eight(const char* p, const char* end) {
+FASTSERVE_HOT uint64_t load_eight(const char* p, const char* end) {
     uint64_t word = 0;
     if (FASTSERVE_UNLIKELY(end - p < 8)) {
         std::memcpy(&word, p, static_cast<size_t>(end - p));
@@ -73,14 +74,14 @@ inline uint64_t load_eight(const char* p, const char* end) {
 }
 
 // How many of the bytes `word ^ "00000000"` are digits before the first that is not.
-inline int leading_digits(uint64_t word) {
+FASTSERVE_HOT int leading_digits(uint64_t word) {
     // A byte above 9 sets its high bit; a carry comes from such a byte only and so never lands below the first of them.
     const uint64_t others = ((word + repeat(0x76)) | word) & repeat(0x80);
     return others == 0 ? 8 : __builtin_ctzll(others) >> 3;
 }
 
 // Eight digits (values, not characters), the first in the lowest byte, as a number.
-inline uint64_t join_eight(uint64_t digits) {
+FASTSERVE_HOT uint64_t join_eight(uint64_t digits) {
     constexpr uint64_t kPairs = 0x000000FF000000FFULL;
     digits = digits * 10 + (digits >> 8);
     const uint64_t high = (digits & kPairs) * (100 + (1000000ULL << 32));
@@ -90,9 +91,9 @@ inline uint64_t join_eight(uint64_t digits) {
 
 // ---- spaces ---------------------------------------------------------------------------------------------------------------
 
-inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+FASTSERVE_HOT bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
-inline const char* skip_long_space(const char* p, const char* end) {
+__attribute__((noinline)) inline const char* skip_long_space(const char* p, const char* end) {
     for (;;) {
         while (end - p >= 8 && load_eight(p, end) == repeat(' ')) p += 8;
         if (!is_space(*p)) return p;
@@ -100,9 +101,9 @@ inline const char* skip_long_space(const char* p, const char* end) {
     }
 }
 
-inline const char* skip_space(const char* p, const char* end) {
+FASTSERVE_HOT const char* skip_space(const char* p, const char* end) {
     if (static_cast<unsigned char>(*p) > ' ') return p;
-    if (is_space(*p) && static_cast<unsigned char>(p[1]) > ' ') return p + 1;
+    if (*p == ' ' && static_cast<unsigned char>(p[1]) > ' ') return p + 1;
     return skip_long_space(p, end);
 }
 
@@ -190,7 +191,7 @@ struct Decimal {
 
 // Over digits, eight at a time; with kValue they are also joined to `out.digits`.
 template <bool kValue>
-inline const char* take_digits(const char* p, const char* end, Decimal& out) {
+FASTSERVE_HOT const char* take_digits(const char* p, const char* end, Decimal& out) {
     for (;;) {
         const uint64_t word = load_eight(p, end) ^ repeat('0');
         const int count = leading_digits(word);
@@ -242,7 +243,7 @@ FASTSERVE_COLD inline bool is_too_big(const char* start, const char* end, Text& 
 // Over one number, its grammar checked; `p` at its first character, `digit` at its first digit ('-' may stand between).
 // Numbers past the range of a double are no JSON here, whatever they are read as.
 template <bool kValue>
-inline const char* scan_number(Text& text, const char* p, const char* digit, Decimal& out) {
+FASTSERVE_HOT const char* scan_number(Text& text, const char* p, const char* digit, Decimal& out) {
     const char* const start = p;
     out.negative = p != digit;
     if (digit[1] == '.') {                                // by far the most common: one digit before the point
