@@ -58,23 +58,26 @@ clean:
 	find fastserve -name '*.so' -delete
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3-venv is missing? apt-get install python3-venv" >&2; exit 1; }
 
 # The wheel and the editable install exclude each other in one .venv: each takes the other's mark away.
 .make/demo: .make/wheel
-	$(PIP) --force-reinstall --no-deps dist/fastserve-*.whl
-	$(PIP) dist/fastserve-*.whl
+	@echo "installing the wheel and what it needs into .venv ..."
+	@$(PIP) --force-reinstall --no-deps dist/fastserve-*.whl
+	@$(PIP) dist/fastserve-*.whl
 	@rm -f .make/test; touch $@
 
 .make/wheel: $(PACKAGE) $(NATIVE) $(MODULES) | $(BIN)/python
 	@mkdir -p .make build; rm -rf dist build/lib* build/bdist*
-	flock build/.lock $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
+	@echo "building the wheel (compiles the native code, about a minute) ..."
+	@flock build/.lock $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
 	@touch $@
 
 .make/test: pyproject.toml setup.py | $(BIN)/python
 	@mkdir -p .make build
-	flock build/.lock $(PIP) -e '.[test]'
+	@echo "installing the test environment into .venv (compiles the native code, about a minute) ..."
+	@flock build/.lock $(PIP) -e '.[test]'
 	@rm -f .make/demo; touch $@
 
 .make/ext: $(NATIVE) .make/test
