@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.config import OPTIONS, Config, ServerConfig, load_config
+from fastserve.config import OPTIONS, Config, ModelConfig, RepositoryConfig, ServerConfig, load_config
 from fastserve.config.source import line_of
 from fastserve.errors import ConfigError
 
@@ -243,3 +243,17 @@ LINES = [
 @pytest.mark.parametrize(("text", "keys", "line"), LINES)
 def test_line_of_a_key(text: str, keys: tuple[str | int, ...], line: int | None) -> None:
     assert line_of(text, keys) == line
+
+
+def test_example_file_shows_the_defaults_and_can_be_served() -> None:
+    example = Path(__file__).parents[2] / "examples" / "fastserve.toml"
+    config = load_config([str(example)])
+    assert config.server == ServerConfig()
+    assert Path(config.repository.path[0]).is_dir()
+    text = example.read_text()
+    for struct in (ServerConfig, RepositoryConfig, ModelConfig):
+        for field in struct.__struct_fields__:
+            assert f"\n{field} = " in text or f"\n# {field} = " in text, field
+    (iris,) = config.models
+    for field in ("max_batch_rows", "max_queue_delay_us", "max_queue_rows", "slots", "threads", "providers"):
+        assert getattr(iris, field) == getattr(ModelConfig(name="x"), field), field
