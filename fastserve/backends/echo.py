@@ -32,9 +32,13 @@ class EchoFile(Struct, frozen=True, forbid_unknown_fields=True):
 class EchoRunner:
     """Copies; needs no buffers."""
 
-    def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:  # noqa: ARG002
+    def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer a copy of each request's inputs."""
-        return [{name: array.copy() for name, array in request.items()} for request in requests]
+        return [self.run_one(request, count) for request, count in zip(requests, rows, strict=True)]
+
+    def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Answer a copy of the request's inputs."""
+        return {name: array.copy() for name, array in request.items()}
 
 
 class EchoModel:
