@@ -1,0 +1,60 @@
+"""What the README shows is what happens: its curl lines are run, its links lead somewhere."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastserve import demo
+from tests.support.server import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SHOWN = re.findall(r"^\$ (curl (?:.*\\\n)*.*)\n(\{.*\})$", README, re.MULTILINE)
+"""Commands, and the answer on the line below each."""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[ServerProcess]:
+    with ServerProcess(str(demo.MODELS)) as server:
+        yield server
+
+
+def rounded(value: Any) -> Any:
+    """Floats to five places: onnxruntime's last bits depend on the machine."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def test_there_are_curl_lines() -> None:
+    assert len(SHOWN) >= 3
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.parametrize(("command", "answer"), SHOWN)
+def test_curl_line_answers_as_shown(served: ServerProcess, command: str, answer: str) -> None:
+    here = command.replace("\\\n", " ").replace("127.0.0.1:8000", f"{served.host}:{served.port}")
+    got = subprocess.run([*shlex.split(here), "-sS"], capture_output=True, timeout=30, check=True).stdout
+    assert rounded(json.loads(got)) == rounded(json.loads(answer))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_first_commands_are_targets_of_make() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = re.findall(r"\bmake ([a-z]+)\b", README + (ROOT / "CONTRIBUTING.md").read_text())
+    assert shown[:2] == ["demo", "test"]
+    assert set(shown) <= targets
