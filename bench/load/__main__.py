@@ -1,0 +1,56 @@
+"""`python -m bench.load`: measure the cells, write bench/results/load.json (bench/render.py makes the table of it).
+
+A cell takes about contenders x seconds x rounds, and ten seconds to start. Figures of cells not asked for stay.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from bench.load import machine
+from bench.load.cells import CELLS
+from bench.load.run import Measured, folder_of_results, measure
+from bench.load.servers import ROOT
+from bench.load.workload import MODELS, Workload
+
+ROUNDS = 5
+SECONDS = 3.0
+QUICK_SECONDS = 1.0
+QUICK_RESULTS = ROOT / "build" / "load-quick.json"
+"""Quick figures are for whoever works on the code: never where the shown ones are."""
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.load", description="fastserve under load, beside bare servers."
+    )
+    parser.add_argument("--only", action="append", choices=list(CELLS), help="Measure this cell. Repeatable.")
+    parser.add_argument("--rounds", type=int, default=None, help=f"Interleaved rounds.  [default: {ROUNDS}]")
+    parser.add_argument("--seconds", type=float, default=None, help=f"Seconds of one drive.  [default: {SECONDS:g}]")
+    parser.add_argument("--quick", action="store_true", help="One short round; written to build/load-quick.json.")
+    given = parser.parse_args()
+    rounds = given.rounds or (1 if given.quick else ROUNDS)
+    seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
+    results = QUICK_RESULTS if given.quick else folder_of_results() / "load.json"
+    machine.keep_to_two_cores()
+    with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
+        workloads = {name: Workload(Path(folder), name) for name in MODELS}
+        for name in given.only or CELLS:
+            _keep(results, name, measure(CELLS[name], workloads, rounds, seconds))
+
+
+def _keep(results: Path, name: str, measured: Measured) -> None:
+    """Written after each cell: an interrupted run keeps what it has."""
+    known = msgspec.json.decode(results.read_bytes(), type=dict[str, Measured]) if results.exists() else {}
+    known[name] = measured
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_bytes(
+        msgspec.json.format(msgspec.json.encode({cell: known[cell] for cell in CELLS if cell in known})) + b"\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

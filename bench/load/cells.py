@@ -1,0 +1,106 @@
+"""What is measured against what, and what is to be reached: the table of the goals, as data.
+
+Pure: no server, no clock; the renderer reads it too.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW
+from bench.load.wrk import Figures
+
+ByName = dict[str, Figures]
+
+
+class Cell(Struct, frozen=True, kw_only=True):
+    """One line of the table. `score` makes one number of one round; `beside`: who asks big things meanwhile."""
+
+    name: str
+    title: str
+    workload: str
+    connections: int
+    contenders: tuple[str, ...]
+    score: Callable[[ByName], float]
+    goal: float
+    at_most: bool = False
+    unit: str = "x"
+    beside: str = ""
+
+    def reached(self, score: float) -> bool:
+        """Whether `score` is good enough."""
+        return score <= self.goal if self.at_most else score >= self.goal
+
+    def wording(self) -> str:
+        """The goal in words."""
+        return f"{'at most' if self.at_most else 'at least'} {self.goal:g}{'' if self.unit == 'x' else ' '}{self.unit}"
+
+
+def _rate_against(other: str) -> Callable[[ByName], float]:
+    return lambda figures: figures[FASTSERVE].per_s / figures[other].per_s
+
+
+def _added_p50_us(figures: ByName) -> float:
+    return figures[FASTSERVE].p50_us - figures[ECHO].p50_us
+
+
+def _p99_gain(figures: ByName) -> float:
+    return figures[ON_LOOP].p99_us / figures[FASTSERVE].p99_us
+
+
+_DOORS = tuple(name for name in CONTENDERS if name != ON_LOOP)
+
+CELLS = {
+    cell.name: cell
+    for cell in (
+        Cell(
+            name="tiny-c64",
+            title="tiny model (4 -> 3), `:predict` JSON, concurrency 64: requests/s against bare Granian RSGI echo",
+            workload="tiny",
+            connections=64,
+            contenders=_DOORS,
+            score=_rate_against(ECHO),
+            goal=0.75,
+        ),
+        Cell(
+            name="mlp-c64",
+            title="MLP 784 -> 10, `:predict` JSON, concurrency 64: requests/s against the same echo",
+            workload="mlp",
+            connections=64,
+            contenders=_DOORS,
+            score=_rate_against(ECHO),
+            goal=0.5,
+        ),
+        Cell(
+            name="tiny-c1",
+            title="tiny model, concurrency 1: p50 above the echo's",
+            workload="tiny",
+            connections=1,
+            contenders=_DOORS,
+            score=_added_p50_us,
+            goal=80,
+            at_most=True,
+            unit="us",
+        ),
+        Cell(
+            name="encoder-c16",
+            title="transformer encoder of about 1 ms a row, concurrency 16: rows/s against onnxruntime's best",
+            workload="encoder",
+            connections=16,
+            contenders=(RAW, FASTSERVE, "fastserve --interface asgi"),
+            score=_rate_against(RAW),
+            goal=0.85,
+        ),
+        Cell(
+            name="mixed-p99",
+            title="p99 of tiny requests (concurrency 4) beside 1.6 MB JSON images (concurrency 4): times better than"
+            " with all of it on the loop",
+            workload="tiny",
+            connections=4,
+            contenders=(ON_LOOP, FASTSERVE),
+            score=_p99_gain,
+            goal=4,
+            beside="cnn",
+        ),
+    )
+}

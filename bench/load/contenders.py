@@ -1,0 +1,38 @@
+"""Who is measured: fastserve through its doors, the bare echoes, and fastserve with one thing switched off."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench.load.servers import Server
+
+FASTSERVE = "fastserve"
+ECHO = "Granian RSGI echo"
+RAW = "onnxruntime alone"
+ON_LOOP = "all on the loop"
+
+
+class Contender(Struct, frozen=True):
+    """How to start one; "{models}" stands for the folder of models."""
+
+    command: tuple[str, ...]
+    echoes: bool = False
+
+
+_SERVE = ("serve", "{models}", "--port", "{port}")
+
+CONTENDERS = {
+    ECHO: Contender(("bench.load.echo", "rsgi", "{port}"), echoes=True),
+    FASTSERVE: Contender(("fastserve", *_SERVE)),
+    "fastserve, coroutines": Contender(("bench.load.coroutine", *_SERVE)),
+    "Granian ASGI echo": Contender(("bench.load.echo", "asgi", "{port}"), echoes=True),
+    "fastserve --interface asgi": Contender(("fastserve", *_SERVE, "--interface", "asgi")),
+    ON_LOOP: Contender(("bench.load.on_loop", *_SERVE)),
+}
+
+
+def server(name: str, models: Path) -> Server:
+    """`name`, serving `models`; not started yet."""
+    contender = CONTENDERS[name]
+    command = tuple(part.replace("{models}", str(models)) for part in contender.command)
+    return Server(name, command, "" if contender.echoes else "/readyz")

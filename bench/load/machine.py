@@ -1,0 +1,83 @@
+"""Where and with what the figures were taken: machine, versions, commit, date; and how busy the machine was besides."""
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from msgspec import Struct
+
+PACKAGES = ("granian", "uvloop", "onnxruntime", "numpy", "msgspec", "orjson", "pysimdjson")
+CORES = 2
+"""All figures are for two cores, generator included; on a larger machine everything is kept on two of them."""
+
+
+class Machine(Struct, kw_only=True):
+    """What a figure depends on besides the code."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    kernel: str
+    python: str
+    packages: dict[str, str]
+    generator: str
+
+
+class Moment(Struct, kw_only=True):
+    """When, and of which code."""
+
+    date: str
+    commit: str
+    changed_files: int
+    """Tracked files of the package or its native sources that differ from the commit."""
+
+
+def here(generator: str) -> Machine:
+    """This machine."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Machine(
+        cpu=cpu,
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(memory_gib, 1),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        packages={name: version(name) for name in PACKAGES},
+        generator=generator,
+    )
+
+
+def now() -> Moment:
+    """This moment."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/fastserve", ":/ext")
+    return Moment(
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        commit=_git("rev-parse", "--short=10", "HEAD").strip(),
+        changed_files=len(changed.splitlines()),
+    )
+
+
+def keep_to_two_cores() -> None:
+    """This process and all that it starts."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+
+
+def busy_s() -> float:
+    """CPU time, since the machine started, of everything that ran on our cores, the host's share of them included."""
+    total = 0
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    for line in Path("/proc/stat").read_text().splitlines():
+        fields = line.split()
+        if fields[0] in ours:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
+            total += user + nice + system + irq + softirq + steal
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def _git(*arguments: str) -> str:
+    told = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return told.stdout

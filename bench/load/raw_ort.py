@@ -1,0 +1,72 @@
+"""What onnxruntime alone gives: rows a second, over batch sizes and threads, best of all.
+
+`python -m bench.load.raw_ort MODEL SECONDS`: a process of its own, so that its thread pools are nobody else's.
+Prints one line of JSON: rows a second and CPU microseconds a row, by setting.
+"""
+
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64)
+VOCABULARY = 1000
+SETTINGS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 sessions of 1 thread": (2, 1)}
+"""Sessions at a time, threads in each."""
+
+
+def main(model: str, seconds: str) -> None:
+    """Measure every setting for about `seconds`."""
+    told: dict[str, dict[str, float]] = {}
+    for name, (count, threads) in SETTINGS.items():
+        sessions = [_session(Path(model), threads) for _ in range(count)]
+        for rows in BATCH_ROWS:
+            told[f"{name}, batches of {rows}"] = _measure(sessions, rows, float(seconds))
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+
+
+def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _measure(sessions: list[onnxruntime.InferenceSession], rows: int, seconds: float) -> dict[str, float]:
+    spec = sessions[0].get_inputs()[0]
+    feed = {spec.name: np.random.default_rng(7).integers(0, VOCABULARY, (rows, *spec.shape[1:]))}
+    for session in sessions:
+        session.run(None, feed)
+    done = [0] * len(sessions)
+    start = time.perf_counter()
+    cpu_start = _cpu_s()
+
+    def run(at: int) -> None:
+        while time.perf_counter() - start < seconds:
+            sessions[at].run(None, feed)
+            done[at] += rows
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(sessions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = sum(done)
+    return {
+        "rows_per_s": total / (time.perf_counter() - start),
+        "cpu_us_per_row": (_cpu_s() - cpu_start) / total * 1e6,
+    }
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,169 @@
+"""Rounds: every contender is driven in each of them, in an order that rotates, so that no one gets the quiet minute.
+
+Thread: one. Bounded: every drive, start and stop has a time limit, and what was started is stopped.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from bench.load import machine, wrk
+from bench.load.cells import Cell
+from bench.load.contenders import CONTENDERS, RAW, server
+from bench.load.servers import ROOT, Server
+from bench.load.workload import Workload
+from bench.load.wrk import Drive, Figures
+
+WARM_UP_S = 1.0
+BESIDE_LEAD_S = 0.5
+RAW_LIMIT_S = 120.0
+RAW_SHARE = 10
+"""onnxruntime alone has 21 settings: each gets this part of a drive's time."""
+
+
+class Round(Struct, kw_only=True):
+    """One round, as it was driven. `beside`: the figures of the big requests; `notes`: what a figure stands for."""
+
+    order: list[str]
+    figures: dict[str, Figures]
+    beside: dict[str, Figures]
+    notes: dict[str, str]
+
+
+class Measured(Struct, kw_only=True):
+    """One cell, measured."""
+
+    seconds: float
+    machine: machine.Machine
+    begun: machine.Moment
+    rounds: list[Round]
+
+
+class Stage:
+    """The servers of one cell, up and checked."""
+
+    def __init__(self, cell: Cell, workloads: dict[str, Workload], servers: dict[str, Server], seconds: float) -> None:
+        self._cell = cell
+        self._main = workloads[cell.workload]
+        self._beside = workloads.get(cell.beside)
+        self._servers = servers
+        self._seconds = seconds
+
+    def check(self) -> None:
+        """Every contender answers every body rightly. Raises RuntimeError."""
+        for name, served in self._servers.items():
+            for workload in (self._main, self._beside):
+                if workload is not None:
+                    workload.check(served, echoes=CONTENDERS[name].echoes)
+
+    def warm_up(self) -> None:
+        """A second each, so that the first round does not pay for what is only done once."""
+        for served in self._servers.values():
+            Drive(
+                served.url(self._main.path), self._main.body_file, connections=self._cell.connections, seconds=WARM_UP_S
+            ).figures()
+
+    def round(self, order: list[str]) -> Round:
+        """Drive everybody once."""
+        done = Round(order=order, figures={}, beside={}, notes={})
+        for name in order:
+            if name == RAW:
+                done.figures[name], done.notes[name] = _raw(self._main, self._seconds)
+            else:
+                self._drive(name, done)
+        return done
+
+    def _drive(self, name: str, done: Round) -> None:
+        served = self._servers[name]
+        busy, ours = machine.busy_s(), served.cpu_s() + wrk.generators_cpu_s()
+        cpu_s, started = served.cpu_s(), time.monotonic()
+        beside = None
+        if self._beside is not None:
+            beside = Drive(
+                served.url(self._beside.path),
+                self._beside.body_file,
+                connections=self._cell.connections,
+                seconds=self._seconds + 2 * BESIDE_LEAD_S,
+            )
+            time.sleep(BESIDE_LEAD_S)
+        main = Drive(
+            served.url(self._main.path), self._main.body_file, connections=self._cell.connections, seconds=self._seconds
+        )
+        done.figures[name] = figures = main.figures()
+        if beside is not None:
+            done.beside[name] = beside.figures()
+        figures.cpu_us = (served.cpu_s() - cpu_s) / max(1, figures.answers) * 1e6
+        spent = served.cpu_s() + wrk.generators_cpu_s() - ours
+        available = (time.monotonic() - started) * machine.CORES
+        figures.others_cpu = max(0.0, (machine.busy_s() - busy - spent) / available)
+
+
+def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: float) -> Measured:
+    """`cell`, over so many rounds of so many seconds a contender."""
+    begun = machine.now()
+    done = []
+    with _stage(cell, workloads, seconds) as stage:
+        stage.check()
+        stage.warm_up()
+        for number in range(rounds):
+            turn = number % len(cell.contenders)
+            order = [*cell.contenders[turn:], *cell.contenders[:turn]]
+            done.append(stage.round(order if number // len(order) % 2 == 0 else order[::-1]))
+            _say(cell, number, done[-1])
+    return Measured(seconds=seconds, machine=machine.here(wrk.version()), begun=begun, rounds=done)
+
+
+@contextmanager
+def _stage(cell: Cell, workloads: dict[str, Workload], seconds: float) -> Iterator[Stage]:
+    models = workloads[cell.workload].repository.parent if cell.beside else workloads[cell.workload].repository
+    with ExitStack() as stack:
+        names = [name for name in cell.contenders if name != RAW]
+        servers = {name: stack.enter_context(server(name, models)) for name in names}
+        yield Stage(cell, workloads, servers, seconds)
+
+
+def _raw(workload: Workload, seconds: float) -> tuple[Figures, str]:
+    """onnxruntime's best setting, and which one it was."""
+    busy, ours, started = machine.busy_s(), wrk.generators_cpu_s(), time.monotonic()
+    command = [sys.executable, "-m", "bench.load.raw_ort", str(workload.model_file), str(seconds / RAW_SHARE)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=RAW_LIMIT_S)
+    settings = msgspec.json.decode(told.stdout, type=dict[str, dict[str, float]])
+    best = max(settings, key=lambda name: settings[name]["rows_per_s"])
+    figures = settings[best]
+    spent = machine.busy_s() - busy - (wrk.generators_cpu_s() - ours)
+    row_us = 1e6 / figures["rows_per_s"]
+    return Figures(
+        answers=round(figures["rows_per_s"] * seconds / RAW_SHARE),
+        errors=0,
+        per_s=figures["rows_per_s"],
+        p50_us=row_us,
+        p90_us=row_us,
+        p99_us=row_us,
+        max_us=row_us,
+        cpu_us=figures["cpu_us_per_row"],
+        others_cpu=max(0.0, spent / ((time.monotonic() - started) * machine.CORES)),
+    ), best
+
+
+def _say(cell: Cell, number: int, done: Round) -> None:
+    score = cell.score(done.figures)
+    print(f"{cell.name} round {number + 1}: {score:.2f} {cell.unit}  (goal: {cell.wording()})", flush=True)
+    for name in cell.contenders:
+        figures = done.figures[name]
+        print(
+            f"    {name:28} {figures.per_s:9,.0f}/s  p50 {figures.p50_us:8,.0f} us  p99 {figures.p99_us:8,.0f} us"
+            f"  cpu {figures.cpu_us:7,.1f} us  errors {figures.errors}  others' cpu {figures.others_cpu:.0%}"
+            f"  {done.notes.get(name, '')}",
+            flush=True,
+        )
+
+
+def folder_of_results() -> Path:
+    """Where the figures that are shown are kept."""
+    return ROOT / "bench" / "results"
