@@ -136,6 +136,13 @@ class HttpDoor:
 
     def send(self, request: Sent) -> Answer:
         """The answer to `request`."""
+        try:
+            return self._send(request)
+        except BaseException:
+            self._connection.close()  # one request without an answer must not cost the next one its own
+            raise
+
+    def _send(self, request: Sent) -> Answer:
         connection = self._connection
         headers = dict(request.headers)
         if request.chunked:
