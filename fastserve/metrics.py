@@ -69,7 +69,7 @@ class Metrics:
         if not name.endswith("_total"):
             raise ValueError(f"expected a counter's name to end in _total, got {name}")
         series = self._series(name, CounterMetricFamily, text, labels, lambda: Counter(*self._cells(1)))
-        assert isinstance(series, Counter)  # noqa: S101 - the family's kind says so
+        assert isinstance(series, Counter)
         return series
 
     def histogram(
@@ -84,7 +84,7 @@ class Metrics:
             return _Scaled(Histogram(*self._cells(len(bounds) + 2), bounds), bounds, scale)
 
         series = self._series(name, HistogramMetricFamily, text, labels, make)
-        assert isinstance(series, _Scaled)  # noqa: S101 - the family's kind says so
+        assert isinstance(series, _Scaled)
         if series.bounds != bounds or series.scale != scale:
             raise ValueError(f"expected the bounds and scale that {name} was made with")
         return series.histogram

@@ -81,7 +81,7 @@ class PlainRunner:
         if self._batchable:
             for name, output in zip(self._outputs, outputs, strict=True):
                 if output.ndim == 0 or len(output) != rows:
-                    raise RunFailed(f'output "{name}" has shape {list(output.shape)} for {rows} rows')
+                    raise RunRefused(f'output "{name}" has shape {list(output.shape)} for these {rows} rows')
         return outputs
 
 

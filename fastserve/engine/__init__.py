@@ -1,0 +1,1 @@
+"""Models to answers: look up, coalesce, run. Knows no protocol and no event loop."""

@@ -20,7 +20,7 @@ from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.timer import Alarm
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
-from fastserve.types import InferResult, Tensor, Timing
+from fastserve.types import Answer, InferRequest, InferResult, Tensor, Timing
 
 INLINE_NS = 50_000
 """A run expected to be shorter stays on the thread that brought it: a hand-over costs 20 to 30 us."""
@@ -63,6 +63,8 @@ class Batcher:
         self._slots = len(runners)
         self._running: dict[int, list[Ticket]] = {}
         self._costs = costs
+        # A delay is waited for by everybody, and what is larger than a batch is cut in the queue.
+        self._inline_rows = limits.max_batch_rows if limits.max_queue_delay_ns == 0 else -1
         self._post = post
         self._alarm = alarm
         self._armed_ns = 0
@@ -76,8 +78,38 @@ class Batcher:
         """Rows that wait."""
         return self._queue.queued_rows
 
-    def submit(self, ticket: Ticket) -> Callable[[], None] | None:
-        """Run or queue `ticket`; answers it now or later. Returns how to cancel it, None if it is answered already.
+    def run_inline(self, request: InferRequest, rows: int, size: int, answer: Answer) -> bool:
+        """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done.
+
+        Without the lock: taking the last element of a list is atomic, and `_release` looks at the queue afterwards.
+        """
+        if rows > self._inline_rows or self._costs.estimate_ns(size) > INLINE_NS or len(self._queue):
+            return False
+        try:
+            runner = self._free.pop()
+        except IndexError:
+            return False
+        started = self._clock()
+        outcome: InferResult | FastServeError
+        try:
+            outputs = runner.run_one(request.inputs, rows)
+            run_ns = self._clock() - started
+            if request.outputs is not None:
+                outputs = {name: outputs[name] for name in request.outputs}
+            outcome = InferResult(self._model, self._version, outputs, Timing(0, run_ns, rows))
+            self._observe(rows, size, run_ns)
+            self._meters.queue.observe(0)
+        except FastServeError as error:
+            outcome = error
+        except Exception:  # the batch runner's edge: whatever a backend does, the request is answered
+            outcome = self._backend_failed()
+        finally:
+            self._release(runner)
+        self._tell(answer, outcome)
+        return True
+
+    def submit(self, ticket: Ticket) -> Callable[[], None]:
+        """Queue `ticket`; it is answered later, or on this thread if that is an executor's. Returns how to cancel it.
 
         Raises QueueFull.
         """
@@ -86,16 +118,8 @@ class Batcher:
             parts = Parts(self, ticket, limits.max_batch_rows, 2 * self._slots)
             parts.start()
             return parts.cancel
-        runner = self._runner_for_inline(ticket)
-        if runner is None:
-            self.enqueue(ticket, serve_here=on_executor_thread())
-            return partial(self.cancel, ticket)
-        ticket.queued_ns = self._clock()
-        try:
-            self._run([ticket], runner)
-        finally:
-            self._release(runner)
-        return None
+        self.enqueue(ticket, serve_here=on_executor_thread())
+        return partial(self.cancel, ticket)
 
     def enqueue(self, ticket: Ticket, *, admitted: bool = False, serve_here: bool = False) -> None:
         """Queue `ticket` and wake a free slot, or be it. Raises QueueFull unless `admitted`."""
@@ -124,12 +148,6 @@ class Batcher:
         for ticket in left:
             ticket.resolve(Draining("the model was unloaded"))
 
-    def _runner_for_inline(self, ticket: Ticket) -> Runner | None:
-        if self._limits.max_queue_delay_ns or self._costs.estimate_ns(ticket.size) > INLINE_NS:
-            return None
-        with self._lock:
-            return self._free.pop() if self._free and not len(self._queue) else None
-
     def _ready_runners(self, now_ns: int) -> list[Runner]:
         """Under the lock: a slot for what is ready now, and the alarm set for what is not."""
         ready = self._queue.ready(now_ns)  # asked even without a free slot: what is due by now must not ring again
@@ -147,11 +165,12 @@ class Batcher:
 
     def _release(self, runner: Runner) -> None:
         """After an inline run: give the slot back, or to an executor thread if tickets came meanwhile."""
-        with self._lock:
-            if not self._closed:
-                self._free.append(runner)
-            runners = self._ready_runners(self._clock()) if len(self._queue) else []
-        self._start(runners, serve_here=False)
+        if not self._closed:
+            self._free.append(runner)
+        if len(self._queue):
+            with self._lock:
+                runners = self._ready_runners(self._clock())
+            self._start(runners, serve_here=False)
 
     def _serve(self, runner: Runner) -> None:
         """Run batches on this slot until none is ready. Executor threads."""
@@ -183,13 +202,16 @@ class Batcher:
             self._isolate(tickets, runner, error)
             return
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
-            _log.exception("model %s version %d: the backend failed", self._model, self._version)
-            self._isolate(tickets, runner, RunFailed("the model failed on this input"))
+            self._isolate(tickets, runner, self._backend_failed())
             return
         run_ns = self._clock() - started
         self._observe(sum(rows), sum([ticket.size for ticket in tickets]), run_ns)
         for ticket, outputs in zip(tickets, answers, strict=True):
             self._answer(ticket, outputs, Timing(started - ticket.queued_ns, run_ns, sum(rows)))
+
+    def _backend_failed(self) -> RunFailed:
+        _log.exception("model %s version %d: the backend failed", self._model, self._version)
+        return RunFailed("the model failed on this input")
 
     def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError) -> None:
         if len(tickets) == 1:
@@ -209,8 +231,12 @@ class Batcher:
         if ticket.outputs is not None:
             outputs = {name: outputs[name] for name in ticket.outputs}
         self._meters.queue.observe(timing.queue_ns)
+        self._tell(ticket.resolve, InferResult(self._model, self._version, outputs, timing))
+
+    def _tell(self, answer: Answer, outcome: InferResult | FastServeError) -> None:
+        """Answering encodes, on this thread."""
         before = self._clock()
-        ticket.resolve(InferResult(self._model, self._version, outputs, timing))
+        answer(outcome)
         self._meters.encode.observe(self._clock() - before)
 
     def _arm(self, now_ns: int) -> None:

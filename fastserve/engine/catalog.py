@@ -56,7 +56,9 @@ class Catalog:
         problems.extend(here.problems)
         for files in _named(here, name):
             if files.name in found and found[files.name].place != place:
-                problems.append(f'model "{files.name}" is in {found[files.name].place} and in {place}; the first one serves')
+                problems.append(
+                    f'model "{files.name}" is in {found[files.name].place} and in {place}; the first one serves'
+                )
                 continue
             found[files.name] = self._on_disk(place, files)
 

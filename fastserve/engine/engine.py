@@ -51,6 +51,7 @@ class Engine:
         self._cpus = available_cpus()
         self.executor = Executor(max(2, self._cpus))
         self._timer = Timer(clock)
+        self.at = self._timer.at
         self._tools = Tools(self.executor, self._timer, clock, self.metrics)
         self._registry = Registry(self._load)
         self._catalog = Catalog(config)
@@ -91,20 +92,22 @@ class Engine:
         validator = lease.validator
         rows = validator.rows(request)
         inputs = request.inputs
+        size = rows if validator.fixed_rows else validator.size(inputs, rows)
+        if request.received_ns:
+            lease.meters.decode.observe(self.clock() - request.received_ns)
+        if lease.batcher.run_inline(request, rows, size, answer):
+            return None
         ticket = Ticket(
             inputs,
             rows,
             answer,
-            size=validator.size(inputs, rows),
+            size=size,
             bucket=validator.bucket(inputs),
             outputs=request.outputs,
             deadline_ns=request.deadline_ns,
             priority=request.priority,
         )
-        if request.received_ns:
-            lease.meters.decode.observe(self.clock() - request.received_ns)
-        cancel = lease.batcher.submit(ticket)
-        return None if cancel is None else Pending(cancel)
+        return Pending(lease.batcher.submit(ticket))
 
     def models(self) -> list[str]:
         """Names of all models, served or not."""

@@ -46,7 +46,9 @@ class Loaded(Struct, frozen=True):
     plan: Plan
 
 
-def load_version(config: ModelConfig, version: int, path: Path, plan: Plan, tools: Tools, gone: Callable[[], None]) -> Loaded:
+def load_version(
+    config: ModelConfig, version: int, path: Path, plan: Plan, tools: Tools, gone: Callable[[], None]
+) -> Loaded:
     """Load `path` and make it ready to serve. `gone` is called when its last lease has ended and its session is closed.
 
     Raises LoadFailed.

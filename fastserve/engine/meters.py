@@ -6,7 +6,26 @@ from fastserve.metrics import Metrics
 STAGES = ("decode", "queue", "run", "encode")
 TIME_BOUNDS_NS = tuple(
     round(seconds * 1e9)
-    for seconds in (10e-6, 25e-6, 50e-6, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+    for seconds in (
+        10e-6,
+        25e-6,
+        50e-6,
+        1e-4,
+        2.5e-4,
+        5e-4,
+        1e-3,
+        2.5e-3,
+        5e-3,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1,
+        2.5,
+        10,
+    )
 )
 ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

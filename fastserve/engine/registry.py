@@ -16,7 +16,15 @@ from msgspec import Struct
 from fastserve.config import ModelConfig
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded
-from fastserve.errors import FastServeError, LabelNotFound, LoadFailed, ModelNotFound, ModelNotReady, VersionNotFound, quoted
+from fastserve.errors import (
+    FastServeError,
+    LabelNotFound,
+    LoadFailed,
+    ModelNotFound,
+    ModelNotReady,
+    VersionNotFound,
+    quoted,
+)
 from fastserve.repository.policy import wanted_versions
 from fastserve.types import VersionState, VersionStatus
 
@@ -67,17 +75,20 @@ class Registry:
         self._load = load
         self._models: dict[str, _Model] = {}
         self._by_name: Mapping[str, _Model] = {}
+        self._newest: Mapping[str, Lease] = {}
         self._reconciling = threading.Lock()
 
     def lease(self, model: str, version: int | None, label: str | None) -> Lease:
         """The newest serving version, or that one. Raises ModelNotFound, VersionNotFound, LabelNotFound, ModelNotReady."""
+        if version is None and label is None:
+            newest = self._newest.get(model)
+            if newest is not None:
+                return newest
         entry = self._by_name.get(model)
         if entry is None:
             raise ModelNotFound(model)
         if version is None and label is None:
-            if entry.latest is None:
-                raise _none_serves(model, entry)
-            return entry.latest
+            raise _none_serves(model, entry)
         if label is not None:
             version = entry.labels.get(label)
             if version is None:
@@ -129,7 +140,9 @@ class Registry:
 
     def unload_all(self) -> None:
         """Let every version go."""
-        self.reconcile({})
+        with self._reconciling:
+            for entry in self._models.values():
+                self._publish(entry, [])
 
     def _index(self) -> None:
         by_name = dict(self._models)
@@ -137,6 +150,7 @@ class Registry:
             for alias in entry.disk.config.aliases:
                 by_name.setdefault(alias, entry)
         self._by_name = by_name
+        self._newest = {name: entry.latest for name, entry in by_name.items() if entry.latest is not None}
 
     def _reconcile_model(self, entry: _Model) -> None:
         self._forget_changed(entry)
@@ -211,8 +225,7 @@ class Registry:
             if version.loaded is not None and number not in serving:
                 entry.draining[number] = entry.draining.get(number, 0) + 1
                 del entry.versions[number]
-        if entry.disk.config.name not in self._models:
-            self._index()
+        self._index()
 
     @staticmethod
     def _gone(entry: _Model, number: int) -> None:

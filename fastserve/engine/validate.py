@@ -15,7 +15,7 @@ class Validator:
     """The checks of one signature, laid out once at load."""
 
     def __init__(self, signature: Signature, batchable: bool, example_row_bytes: int) -> None:
-        self._fixed_rows = all(_row_is_fixed(spec, batchable) for spec in signature.inputs)
+        self.fixed_rows: bool = all(_row_is_fixed(spec, batchable) for spec in signature.inputs)
         self._example_row_bytes = max(1, example_row_bytes)
         self._inputs = tuple(_InputCheck(spec, batchable) for spec in signature.inputs)
         self._names = tuple(spec.name for spec in signature.inputs)
@@ -46,13 +46,13 @@ class Validator:
 
     def bucket(self, inputs: dict[str, Tensor]) -> object:
         """What must be equal for requests to share a run: the shapes of their rows, where the signature leaves them free."""
-        if self._fixed_rows:
+        if self.fixed_rows:
             return None
         return tuple(inputs[name].shape[1:] for name in self._names)
 
     def size(self, inputs: dict[str, Tensor], rows: int) -> int:
         """The request's size in rows as large as the example's: `rows` itself where a row's shape is fixed."""
-        if self._fixed_rows:
+        if self.fixed_rows:
             return rows
         return -(-sum(tensor.nbytes for tensor in inputs.values()) // self._example_row_bytes)
 

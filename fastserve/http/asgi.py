@@ -9,8 +9,8 @@ from typing import Any
 
 from fastserve.errors import BodyTimeout, FastServeError
 from fastserve.http.body import BODYLESS, Collected
-from fastserve.http.message import Reply
 from fastserve.http.loop import LoopReply, Outbox
+from fastserve.http.message import Reply
 from fastserve.http.site import Site
 from fastserve.http.table import Match
 
@@ -18,7 +18,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class ClientGone(Exception):  # noqa: N818 - it is no error: nobody is there to be told
+class ClientGone(Exception):
     """The client went away before its body was complete."""
 
 

@@ -73,7 +73,7 @@ class Reply:
     `pending`: how to give up on it, while it waits. `error`: what `fail` was told.
     """
 
-    __slots__ = ("done", "error", "pending", "protocol", "subject")
+    __slots__ = ("_arguments", "_encode", "done", "error", "pending", "protocol", "subject")
 
     def __init__(self, protocol: "ErrorEncoder") -> None:
         self.protocol = protocol
@@ -98,17 +98,18 @@ class Reply:
         self.send(self.protocol.encode_error(error))
 
     def then(self, encode: Callable[..., Response], *arguments: Any) -> Answer:
-        """An `Answer` for the engine: `encode(result, *arguments)` is sent, an error goes to `fail`."""
+        """An `Answer` for the engine: `encode(result, *arguments)` is sent, an error goes to `fail`. Asked for once."""
+        self._encode = encode
+        self._arguments = arguments
+        return self._answer
 
-        def answer(outcome: InferResult | FastServeError) -> None:
-            if isinstance(outcome, FastServeError):
-                self.fail(outcome)
-                return
-            try:
-                response = encode(outcome, *arguments)
-            except FastServeError as error:
-                self.fail(error)
-                return
-            self.send(response)
-
-        return answer
+    def _answer(self, outcome: InferResult | FastServeError) -> None:
+        if isinstance(outcome, FastServeError):
+            self.fail(outcome)
+            return
+        try:
+            response = self._encode(outcome, *self._arguments)
+        except FastServeError as error:
+            self.fail(error)
+            return
+        self.send(response)

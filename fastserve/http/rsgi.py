@@ -13,6 +13,7 @@ from fastserve.http.message import Reply
 from fastserve.http.site import Site
 from fastserve.http.table import Match
 
+
 class BodyDeadlines:
     """Ends the tasks whose bodies do not arrive. All have the same limit, so the oldest is always the next due: one timer."""
 

@@ -56,6 +56,7 @@ class Site:
         self.find = PathTable(protocols).find
         self._post = post
         self._cors_origins = frozenset(cors_origins)
+        self.has_cors = bool(cors_origins)
         self._metrics = metrics
         self._counters: dict[tuple[str, Subject, int], Counter] = {}
         self._times: dict[tuple[str, str], Histogram] = {}
@@ -105,7 +106,7 @@ class Site:
 
     def with_cors(self, response: Response, headers: HeaderMap) -> Response:
         """`response` with the headers that let a page of an allowed origin read it (Fetch standard, CORS protocol)."""
-        if not self._cors_origins:
+        if not self.has_cors:
             return response
         origin = headers.get("origin")
         if origin is None or not ("*" in self._cors_origins or origin in self._cors_origins):

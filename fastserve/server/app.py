@@ -8,6 +8,7 @@ Memory: nothing before start-up: a process that forks workers may import this.
 """
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 from fastserve.config import Config, load_config
 from fastserve.engine.engine import Engine
 from fastserve.http.asgi import AsgiDoor, Receive, Send
+from fastserve.http.direct import DirectDoor
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
 from fastserve.protocols.table import PROTOCOLS
@@ -59,8 +61,19 @@ class App:
         )
         self._asgi = AsgiDoor(self.site, loop)
         self._rsgi = RsgiDoor(self.site, loop)
-        announce = self._on_started
-        engine.start((lambda: announce(engine)) if announce else (lambda: None))
+        engine.start(lambda: self._first_look_done(engine))
+
+    def _first_look_done(self, engine: Engine) -> None:
+        """The loading thread: what exists now stays, so the collector need not look at it again and again."""
+        gc.collect()
+        gc.freeze()
+        if self._on_started is not None:
+            self._on_started(engine)
+
+    def direct_door(self) -> DirectDoor:
+        """The door without a loop, for workers that can use it."""
+        assert self.site is not None, "the app is not started"
+        return DirectDoor(self.site, self.engine.at)
 
     def stop(self) -> None:
         """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""

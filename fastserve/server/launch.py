@@ -1,7 +1,7 @@
 """From a configuration to running workers, and down again: the parent process of `fastserve serve`.
 
-Thread: the parent's main thread waits here; it serves nothing and loads no model. It never imports onnxruntime: workers are
-forked from it, and onnxruntime's threads do not survive a fork.
+Thread: the parent's main thread waits here; it serves nothing and loads no model. It never imports onnxruntime: workers
+are forked from it, and onnxruntime's threads do not survive a fork.
 """
 
 import ipaddress
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fastserve import logs
 from fastserve.config import Config, ServerConfig
 from fastserve.engine.engine import Engine
 from fastserve.errors import ConfigError
+from fastserve.server import worker
 from fastserve.server.app import App, create_app
 from fastserve.server.startup import announce
 
@@ -51,15 +53,15 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         """SIGTERM or SIGINT: the first one drains, the second one forces."""
         if self.interrupt_signal:
             self._forced.set()
-            for worker in self.wrks:
-                worker.kill()
+            for one in self.wrks:
+                one.kill()
         super().signal_handler_interrupt(*args, **kwargs)
 
     def _stop_workers(self) -> None:
-        """Not ready first, so that balancers look elsewhere; then no new connections, and what is in flight is finished."""
-        for worker in self.wrks:
-            if worker.is_alive():
-                os.kill(worker.inner.pid, signal.SIGUSR1)
+        """Not ready first, so that balancers look elsewhere; then no new connections, and what is in flight ends."""
+        for one in self.wrks:
+            if one.is_alive():
+                os.kill(one.inner.pid, signal.SIGUSR1)
         self._forced.wait(self._drain_delay_s)
         super()._stop_workers()
 
@@ -75,10 +77,21 @@ def serve(config: Config) -> int:
     first = multiprocessing.get_context().Semaphore(1)
     supervisor = Supervisor(config, **_options(server))
     try:
-        supervisor.serve(target_loader=partial(_load_app, config, first), wrap_loader=False)
+        supervisor.serve(_worker(server), partial(_load_app, config, first), wrap_loader=False)
     except SystemExit as exit_:
         return int(exit_.code or 0)
     return 1 if supervisor._forced.is_set() else 0
+
+
+def _worker(server: ServerConfig) -> Callable[..., None] | None:
+    """What runs a worker: ours, with the door without a loop, where it can be had; else Granian's own (None)."""
+    if server.interface != "rsgi":
+        return None
+    reason = worker.unsupported()
+    if reason:
+        _log.warning("serving through coroutines only, which is slower: %s", reason)
+        return None
+    return worker.run_worker
 
 
 def _load_app(config: Config, first: Any) -> App:
@@ -137,7 +150,9 @@ def _with_port(config: Config) -> Config:
             probe.bind((server.host, server.port))
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConfigError(f"cannot listen on {server.host} port {server.port}: {reason} (--host, --port)") from error
+            raise ConfigError(
+                f"cannot listen on {server.host} port {server.port}: {reason} (--host, --port)"
+            ) from error
         port = probe.getsockname()[1]
     return replace(config, server=replace(server, port=port))
 
