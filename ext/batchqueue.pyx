@@ -52,6 +52,7 @@ cdef class Entry:
     """A ticket and its places. `bucket` and `level` are None once its deadline has come."""
 
     cdef object ticket
+    cdef object identity  # of the ticket: its key in `entries` and `expired`
     cdef Bucket bucket
     cdef Level level
     cdef Entry before
@@ -189,8 +190,8 @@ cdef int leave_level(Entry entry) except -1:
 cdef class BatchQueue:
     """Tickets that wait for one model version. The module's text has the rules.
 
-    `now_ns` never goes back from one call to the next. `queued_rows` and `len` count every ticket that no method has
-    answered yet, expired ones too.
+    A `now_ns` that goes back from one call to the next does no harm: what was found due or late stays so. `queued_rows`
+    and `len` count every ticket that no method has answered yet, expired ones too.
     """
 
     cdef int64_t max_batch_rows
@@ -239,7 +240,8 @@ cdef class BatchQueue:
     ):
         """Queue the ticket; False, and nothing queued, when the queue would hold more than `max_queue_rows`.
 
-        `admitted`: queue it past that limit too, as the rest of a request whose first part was taken. Raises ValueError for rows that fit no batch, a negative time, or a ticket (by identity) that is queued already.
+        `admitted`: queue it past that limit too, as the rest of a request whose first part was taken. Raises ValueError
+        for rows that fit no batch, a negative time, or a ticket (by identity) that is queued already.
         """
         if rows < 1 or rows > self.max_batch_rows or now_ns < 0 or deadline_ns < 0:
             raise ValueError(
@@ -248,22 +250,24 @@ cdef class BatchQueue:
             )
         if rows > self.max_queue_rows - self.queued_rows and not admitted:
             return False
-        cdef object identity = PyLong_FromVoidPtr(<void*>ticket)
-        if identity in self.entries:
-            raise ValueError("expected a new ticket, got one that is queued")
-        cdef Bucket home = self.bucket_of(bucket)
         cdef Entry entry = Entry.__new__(Entry)
         entry.ticket = ticket
-        entry.bucket = home
+        entry.identity = PyLong_FromVoidPtr(<void*>ticket)  # `id(ticket)`: tickets need not be hashable
+        if self.entries.setdefault(entry.identity, entry) is not entry:
+            raise ValueError("expected a new ticket, got one that is queued")
+        try:
+            entry.bucket = self.bucket_of(bucket)
+        except BaseException:
+            del self.entries[entry.identity]
+            raise
         entry.rows = rows
         entry.arrival = self.arrivals
         entry.when_ns[DUE] = self.due_ns(now_ns, deadline_ns)
         entry.when_ns[DEADLINE] = deadline_ns
         entry.place[DUE] = entry.place[DEADLINE] = NOWHERE
         self.arrivals += 1
-        self.entries[identity] = entry
         self.queued_rows += rows
-        self.join(entry, level_of(home, priority), now_ns)
+        self.join(entry, level_of(entry.bucket, priority), now_ns)
         return True
 
     def ready(self, int64_t now_ns):
@@ -317,7 +321,7 @@ cdef class BatchQueue:
         if entry is None:
             return False
         if entry.bucket is None:
-            del self.expired[identity]
+            del self.expired[entry.identity]
         else:
             self.leave(entry)
         self.forget(entry)
@@ -419,7 +423,7 @@ cdef class BatchQueue:
     cdef inline int forget(self, Entry entry) except -1:
         """Give up the ticket: the caller answers it."""
         self.queued_rows -= entry.rows
-        del self.entries[PyLong_FromVoidPtr(<void*>entry.ticket)]
+        del self.entries[entry.identity]
         return 0
 
     cdef int set_aside_expired(self, int64_t now_ns) except -1:
@@ -427,7 +431,7 @@ cdef class BatchQueue:
         cdef Entry entry = self.deadlines.earliest()
         while entry is not None and entry.when_ns[DEADLINE] <= now_ns:
             self.leave(entry)
-            self.expired[PyLong_FromVoidPtr(<void*>entry.ticket)] = entry
+            self.expired[entry.identity] = entry
             entry = self.deadlines.earliest()
         return 0
 
