@@ -4,6 +4,7 @@ Thread: the parent's main thread waits here; it serves nothing and loads no mode
 are forked from it, and onnxruntime's threads do not survive a fork.
 """
 
+import ctypes
 import ipaddress
 import logging
 import multiprocessing
@@ -34,6 +35,7 @@ MAX_WAITING_CONNECTIONS = 2048
 MAX_REQUESTS_IN_FLIGHT = 16_384
 """Per worker; the batch queues refuse (429) long before, this bounds what waits for its body."""
 
+PR_SET_PDEATHSIG = 1
 HEADER_TIMEOUT_MS = 30_000
 
 _log = logging.getLogger(__name__)
@@ -96,6 +98,7 @@ def _worker(server: ServerConfig) -> Callable[..., None] | None:
 
 def _load_app(config: Config, first: Any) -> App:
     """In a worker: the app. The first worker to be ready prints the table; all of them load the same models."""
+    _end_with_parent()
     logs.set_up(config.server.log_dir)
 
     def started(engine: Engine) -> None:
@@ -103,6 +106,12 @@ def _load_app(config: Config, first: Any) -> App:
             announce(engine, config.server)
 
     return create_app(config, started)
+
+
+def _end_with_parent() -> None:
+    """Drain when the parent dies, however it dies: a worker without one would hold the port for ever (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _options(server: ServerConfig) -> dict[str, Any]:
