@@ -34,7 +34,7 @@ Examples:
 @click.option("--label", help="Label of a version, as in stable.")
 @click.option("--timeout-s", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Wait.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer's JSON as it came.")
-def command(  # noqa: PLR0917 - click calls it by name
+def command(
     url: str, model: str, data: str | None, version: int | None, label: str | None, timeout_s: float, as_json: bool
 ) -> None:
     """Ask the server at URL for a prediction of MODEL, and print the answer."""
