@@ -7,11 +7,12 @@ must not be read as weights. Thread: any. Memory: reads no tensor data.
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 
 import onnx
 
+from fastserve.backends.walk import tensors
 from fastserve.errors import LoadFailed, quoted
 from fastserve.types import DType
 
@@ -24,39 +25,6 @@ def check_external_data(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_tensor(tensor, folder)
-
-
-def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of the model: initializers and attributes, in subgraphs, functions and training graphs too."""
-    graphs = [model.graph]
-    for training in model.training_info:
-        graphs += [training.initialization, training.algorithm]
-    nodes = [node for function in model.functions for node in function.node]
-    for function in model.functions:
-        for attribute in function.attribute_proto:
-            yield from _attribute_tensors(attribute, graphs)
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            nodes += graph.node
-        while nodes:
-            for attribute in nodes.pop().attribute:
-                yield from _attribute_tensors(attribute, graphs)
-
-
-def _attribute_tensors(attribute: onnx.AttributeProto, graphs: list[onnx.GraphProto]) -> Iterator[onnx.TensorProto]:
-    """Yield one attribute's own tensors; its subgraphs are put on `graphs`, so that nesting costs no stack."""
-    if attribute.HasField("t"):
-        yield attribute.t
-    yield from attribute.tensors
-    for sparse in [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else attribute.sparse_tensors:
-        yield from (sparse.values, sparse.indices)
-    if attribute.HasField("g"):
-        graphs.append(attribute.g)
-    graphs += attribute.graphs
 
 
 def _check_tensor(tensor: onnx.TensorProto, folder: Path) -> None:

@@ -17,7 +17,8 @@ _NODE = re.compile(r"Non-zero status code returned while running (\S+) node\. Na
 _LONG_PLACE = re.compile(r"^\S*/\S+\.\w+:\d+ ")
 _SHORT_PLACE = re.compile(r"^\w+\.\w+:\d+ \S+ ")
 _CONDITION = re.compile(r"^.*? (?:was|is) false\.\s*", re.DOTALL)
-_FUNCTION = re.compile(r"^[^()]*\([^()]*(?:\([^()]*\)[^()]*)*\)(?: const)? ")
+_FUNCTION = re.compile(r"^[^()]*\([^()]*(?:\([^()]*\)[^()]*)*\)(?:::<lambda\(\)>)?(?: const)?(?: \[with [^\]]*\])? ")
+_LOADING = "Exception during initialization: "
 _FILE = re.compile(r"(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*")
 _ADVICE = "Please fix either the inputs/outputs or the model."
 _NOT_A_NUMBER = re.compile(r"^sto(?:i|l|ll|ul|ull|f|d|ld)$")
@@ -31,7 +32,8 @@ def shortened(text: str) -> str:
     text = text[:_MAX_READ_CHARS]
     # Nodes with a body (If, Loop) say the failure of a node inside it in the same words: the innermost counts.
     nodes = list(_NODE.finditer(text))
-    said = _without_place(text[nodes[-1].end() :] if nodes else _STATUS.sub("", text))
+    said = text[nodes[-1].end() :] if nodes else _STATUS.sub("", text).removeprefix(_LOADING)
+    said = _without_place(said)
     said = " ".join(_FILE.sub("", _STATUS.sub("", said)).replace(_ADVICE, "").split())
     if _NOT_A_NUMBER.match(said):
         said = "a string is not a number"

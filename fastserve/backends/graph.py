@@ -3,7 +3,7 @@
 Thread: any, away from serving. Memory: the parsed file is let go of on return, but for an edited copy.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
+from fastserve.backends.edits import drop_zipmaps, use_builtin_locale
 from fastserve.backends.external import check_external_data
+from fastserve.backends.widths import fixed_widths, least_widths
 from fastserve.errors import LoadFailed, quoted
 from fastserve.types import DType, Signature, TensorSpec
 
@@ -37,14 +39,15 @@ def read_graph(path: Path) -> Graph:
     model = _parse(path)
     check_external_data(model, path.parent)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    classes = _drop_zipmaps(model.graph)
+    classes = drop_zipmaps(model.graph)
     if classes:
         metadata.setdefault("classes", msgspec.json.encode(classes).decode())
+    localized = use_builtin_locale(model)
     return Graph(
         signature=_signature(model.graph),
         metadata=metadata,
         sizes=_sizes(model.graph),
-        edited=model.SerializeToString() if classes else None,
+        edited=model.SerializeToString() if classes or localized else None,
     )
 
 
@@ -63,7 +66,9 @@ def _parse(path: Path) -> onnx.ModelProto:
 def _signature(graph: onnx.GraphProto) -> Signature:
     # Before IR version 4 every initializer is listed as an input; those with a value are not asked of clients.
     given = {tensor.name for tensor in graph.initializer} | {sparse.values.name for sparse in graph.sparse_initializer}
-    inputs = tuple(_spec("input", value) for value in graph.input if value.name not in given)
+    widths = fixed_widths(graph)
+    asked = [_spec("input", value) for value in graph.input if value.name not in given]
+    inputs = tuple(_with_width(spec, widths.get(spec.name)) for spec in asked)
     if not inputs:
         raise LoadFailed("the graph has no inputs")
     if not graph.output:
@@ -93,6 +98,13 @@ def _spec(role: str, value: onnx.ValueInfoProto) -> TensorSpec:
     )
 
 
+def _with_width(spec: TensorSpec, width: int | None) -> TensorSpec:
+    """The spec of a table with its number of columns, where only its use in the graph tells it."""
+    if width is None or spec.shape is None or len(spec.shape) != 2 or spec.shape[1] != -1:
+        return spec
+    return TensorSpec(spec.name, spec.dtype, (spec.shape[0], width), spec.dim_names and (spec.dim_names[0], ""))
+
+
 def _element_name(number: int) -> str:
     names: Sequence[str] = onnx.TensorProto.DataType.keys()
     return names[number] if 0 <= number < len(names) else str(number)
@@ -112,52 +124,13 @@ def _not_a_tensor(kind: str | None) -> str:
             return "is sparse; export it as a dense tensor"
 
 
-def _drop_zipmaps(graph: onnx.GraphProto) -> list[str] | list[int]:
-    """Serve the tensor that a ZipMap would turn into a sequence of maps; its class labels are returned.
-
-    scikit-learn classifiers end so by default: the probabilities are served under the name of the ZipMap's output.
-    """
-    classes: list[str] | list[int] = []
-    outputs = {value.name: value for value in graph.output}
-    for node in graph.node:
-        if node.op_type != "ZipMap" or node.domain != "ai.onnx.ml" or node.output[0] not in outputs:
-            continue
-        labels = _labels(node.attribute)
-        classes = classes or labels
-        shape = (_batch_dim(graph), len(labels))
-        outputs[node.output[0]].CopyFrom(
-            onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, shape)
-        )
-        node.CopyFrom(onnx.helper.make_node("Identity", list(node.input), list(node.output), name=node.name))
-    return classes
-
-
-def _labels(attributes: Iterable[onnx.AttributeProto]) -> list[str] | list[int]:
-    for attribute in attributes:
-        if attribute.name == "classlabels_strings" and attribute.strings:
-            return [label.decode("utf-8", "replace") for label in attribute.strings]
-        if attribute.name == "classlabels_int64s" and attribute.ints:
-            return list(attribute.ints)
-    raise LoadFailed("a ZipMap has no class labels")
-
-
-def _batch_dim(graph: onnx.GraphProto) -> str | int | None:
-    dims = graph.input[0].type.tensor_type.shape.dim
-    if not dims:
-        return None
-    symbol, size = str(dims[0].dim_param), int(dims[0].dim_value)
-    return symbol or (size if size > 0 else None)
-
-
 def _sizes(graph: onnx.GraphProto) -> tuple[int, ...]:
-    """Dimensions of the first weights in use: what reaches them is likely to be as wide."""
-    found: dict[int, None] = {}
+    """Widths that trees need, and dimensions of the first weights in use: what reaches them is likely to be as wide."""
+    found = dict.fromkeys(least_widths(graph))
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer if len(tensor.dims) > 1}
     for node in graph.node:
         for name in node.input:
-            for dim in shapes.get(name, ()):
-                if 1 < dim <= _MAX_SIZE:
-                    found[dim] = None
+            found |= dict.fromkeys(dim for dim in shapes.get(name, ()) if 1 < dim <= _MAX_SIZE)
         if len(found) >= _MAX_SIZES:
             break
     return tuple(found)[:_MAX_SIZES]

@@ -18,7 +18,7 @@ from fastserve.backends.base import LoadOptions, Runner
 from fastserve.backends.failures import run_failure, shortened
 from fastserve.backends.graph import Graph, read_graph
 from fastserve.backends.probe import Findings, probe
-from fastserve.backends.runners import runner_for
+from fastserve.backends.runners import PlainRunner, runner_for
 from fastserve.errors import LoadFailed
 from fastserve.types import DType, Metadata, Signature, Tensor
 
@@ -103,6 +103,8 @@ class OrtModel:
         self._session: OrtSession | None = OrtSession(session, findings.signature)
         self._example = findings.example
         self._max_batch_rows = max_batch_rows
+        # onnxruntime holds bound outputs to what the file declares; plain runs answer what comes out.
+        self._bindable = findings.signature.outputs == graph.signature.outputs
 
     def example(self, rows: int) -> dict[str, Tensor] | None:
         """The probe's inputs, its rows repeated to as many as asked for."""
@@ -114,6 +116,8 @@ class OrtModel:
         """Make a runner; one per slot."""
         if self._session is None:
             raise RuntimeError("the model was closed")
+        if not self._bindable:
+            return PlainRunner(self._session, self.batching.batchable)
         return runner_for(self._session, self.batching.batchable, self._max_batch_rows)
 
     def close(self) -> None:

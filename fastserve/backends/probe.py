@@ -19,6 +19,8 @@ Run = Callable[[dict[str, Tensor]], Sequence[Tensor]]
 
 ROWS = 3
 _WITNESSES = 2
+# Inputs of another shape tried beyond that: rows may be independent at one width only.
+_OTHER_ATTEMPTS = 10
 _ORDERS = ([0, 1, 2], [2, 0])
 # (rtol, atol): the order of sums may change with the number of rows, and with it the last bits.
 _TOLERANCE = {
@@ -54,36 +56,47 @@ def probe(signature: Signature, run: Run, sizes: tuple[int, ...] = ()) -> Findin
     if not reason:
         trials, failure = _try(signature, run, True, sizes)
         if trials:
-            return _findings(signature, _disproof(signature, run, trials), trials[0])
+            return _findings(signature, _disproof(signature, run, trials), trials)
         reason = f"the probe run failed: {failure}"
     trials, failure = _try(signature, run, False, sizes)
     if trials:
-        return _findings(signature, reason, trials[0])
+        return _findings(signature, reason, trials)
     if not reason.startswith("the probe run"):
         reason += f"; the probe run failed: {failure}"
     return Findings(batching=Batching(batchable=False, reason=reason), signature=signature, example=None)
 
 
 def _try(signature: Signature, run: Run, batched: bool, sizes: tuple[int, ...]) -> tuple[list[_Trial], str]:
-    """The first inputs that run, enough of them to bear witness, and why the very first did not."""
+    """Inputs that run, and why the very first did not: two of one shape, and where there is one, one of another."""
     trials: list[_Trial] = []
     failures: list[str] = []
+    attempts_left = _OTHER_ATTEMPTS
     for inputs in candidates(signature, batched, ROWS, sizes):
+        enough = len(trials) >= _WITNESSES
+        if enough and (attempts_left == 0 or len(trials) > _WITNESSES):
+            break
+        if enough and _shapes(inputs) == _shapes(trials[0].inputs):
+            continue
+        attempts_left -= enough
         try:
             trials.append(_Trial(inputs=inputs, outputs=run(inputs)))
         except FastServeError as error:
             failures.append(str(error))
-        if len(trials) == (_WITNESSES if batched else 1):
-            break
     return trials, failures[0] if failures else ""
 
 
-def _findings(signature: Signature, reason: str, trial: _Trial) -> Findings:
+def _shapes(inputs: dict[str, Tensor]) -> list[tuple[int, ...]]:
+    return [array.shape for array in inputs.values()]
+
+
+def _findings(signature: Signature, reason: str, trials: list[_Trial]) -> Findings:
     batchable = not reason
+    for trial in trials:
+        signature = _corrected(signature, trial.outputs, batchable)
     return Findings(
         batching=Batching(batchable=batchable, reason=reason or "rows answer the same alone and together"),
-        signature=_corrected(signature, trial.outputs, batchable),
-        example=trial.inputs,
+        signature=signature,
+        example=trials[0].inputs,
     )
 
 

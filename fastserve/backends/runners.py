@@ -161,6 +161,9 @@ class BoundRunner:
             for name, buffer in bound.inputs:
                 if gather(buffer, [request[name] for request in requests]) != total:
                     raise _short_of_rows(name, total)
+        except ValueError:
+            return self._plain.run(requests, rows)
+        try:
             bound.run()
         except self._errors:
             return self._rerun(requests, rows)
@@ -178,6 +181,9 @@ class BoundRunner:
             for name, buffer in bound.inputs:
                 if gather(buffer, [request[name]]) != rows:
                     raise _short_of_rows(name, rows)
+        except ValueError:
+            return self._plain.run_one(request, rows)
+        try:
             bound.run()
         except self._errors:
             return self._rerun([request], [rows])[0]
@@ -202,7 +208,7 @@ class BoundRunner:
 
     def _bind(self, key: Hashable, request: dict[str, Tensor], rows: int) -> _Bound | None:
         signature = self._session.signature
-        shapes = [(rows, *request[spec.name].shape[1:]) for spec in signature.inputs]
+        shapes = [(rows, *_row_shape(spec, request[spec.name])) for spec in signature.inputs]
         results = [
             tuple(dim if isinstance(dim, int) else shapes[dim[0]][dim[1]] for dim in dims) for dims in self._dims
         ]
@@ -238,6 +244,11 @@ def _short_of_rows(name: str, rows: int) -> RunFailed:
 
 def _named(specs: tuple[TensorSpec, ...], arrays: list[Tensor]) -> tuple[NamedTensor, ...]:
     return tuple((spec.name, array) for spec, array in zip(specs, arrays, strict=True))
+
+
+def _row_shape(spec: TensorSpec, array: Tensor) -> tuple[int, ...]:
+    declared = (spec.shape or ())[1:]
+    return array.shape[1:] if -1 in declared else declared
 
 
 def _input_bytes(request: dict[str, Tensor]) -> int:

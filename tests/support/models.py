@@ -1,58 +1,18 @@
 """Small ONNX models for everyone's tests: those that serve well, and those that trip servers up.
 
-Each function builds one ModelProto; `save` writes it. Weights are random with a fixed seed.
+Each function builds one ModelProto; `save` writes it.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto as T
-from onnx import helper, numpy_helper
+from onnx import helper
 
-OPSET = 17
-IR_VERSION = 8
-Dims = Sequence[int | str | None] | None
+from tests.support.graphs import Dims, build, node, random, save, tensor, weight
 
-
-def save(model: onnx.ModelProto, folder: Path, name: str = "model.onnx") -> Path:
-    """Write `model` to `folder`/`name`, making the folder."""
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def tensor(name: str, dims: Dims, dtype: int = T.FLOAT) -> onnx.ValueInfoProto:
-    """An input or output; dims None: unknown rank; a dimension None: free; a string: free, with that symbol."""
-    return helper.make_tensor_value_info(name, dtype, dims)
-
-
-def weight(name: str, array: np.ndarray) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.ascontiguousarray(array), name)
-
-
-def node(op: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
-    """A node; names are separated by spaces."""
-    return helper.make_node(op, inputs.split(), outputs.split(), **attributes)
-
-
-def build(
-    nodes: Sequence[onnx.NodeProto],
-    inputs: Sequence[onnx.ValueInfoProto],
-    outputs: Sequence[onnx.ValueInfoProto],
-    weights: Sequence[onnx.TensorProto] = (),
-    opset: int = OPSET,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(list(nodes), "graph", list(inputs), list(outputs), list(weights))
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
+__all__ = ["Dims", "build", "node", "random", "save", "tensor", "weight"]
 
 # --- models that can be batched
 
@@ -211,6 +171,23 @@ def zipmap(int_labels: bool = False) -> onnx.ModelProto:
         ],
         [weight("w", random(4, 3)), weight("b", random(3, seed=1))],
     )
+
+
+def classical(op: str, dims: Dims = ("N", None), passing: Sequence[str] = (), **attributes: object) -> onnx.ModelProto:
+    """`x` -> operators of ai.onnx.ml that leave its width alone -> `op` -> `y` [N, ?]."""
+    steps = ["x", *[f"x{at}" for at in range(len(passing))]]
+    nodes = [node(kind, before, after) for kind, before, after in zip(passing, steps, steps[1:], strict=False)]
+    outputs = "label y" if op.endswith("Classifier") else "y"
+    nodes.append(node(op, steps[-1], outputs, **attributes))
+    for each in nodes:
+        each.domain = "" if each.op_type in ("Cast", "Identity") else "ai.onnx.ml"
+    return build(nodes, [tensor("x", dims)], [tensor("y", ["N", None])])
+
+
+def case_folder(**attributes: object) -> onnx.ModelProto:
+    """`text` string [N] -> `upper` string [N]."""
+    fold = node("StringNormalizer", "text", "upper", case_change_action="UPPER", **attributes)
+    return build([fold], [tensor("text", ["N"], T.STRING)], [tensor("upper", ["N"], T.STRING)])
 
 
 # --- models that must not be batched, though they look like it or not

@@ -11,7 +11,8 @@ from onnx import helper
 
 from fastserve.backends import ort
 from fastserve.backends.base import LoadOptions
-from fastserve.backends.external import check_external_data, tensors
+from fastserve.backends.external import check_external_data
+from fastserve.backends.walk import tensors
 from fastserve.errors import LoadFailed
 from tests.support import models
 

@@ -26,6 +26,15 @@ SAID = {
     STATUS + NODE.format("MatMul", "") + "matmul_helper.h:59 Compute MatMul dimension mismatch": (
         "MatMul: MatMul dimension mismatch"
     ),
+    STATUS + "Exception during initialization: /onnxruntime_src/text/string_normalizer.cc:235 onnxruntime::"
+    "StringNormalizer::Locale::Locale(const std::string&)::<lambda()> Failed to construct locale": (
+        "Failed to construct locale"
+    ),
+    STATUS
+    + NODE.format("TreeEnsembleRegressor", "")
+    + "/onnxruntime_src/ml/tree_ensemble_common.h:624 void onnxruntime::ml::"
+    "TreeEnsembleCommon<A, B>::ComputeAgg(onnxruntime::Tensor*, const AGG&) const [with AGG = Sum<float>; A = float] "
+    "One path requests feature 3.": "TreeEnsembleRegressor: One path requests feature 3.",
     STATUS + NODE.format("Cast", "") + "stoll": "Cast: a string is not a number",
     STATUS + NODE.format("Cast", ""): "Cast: failed",
     "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input: x for the following indices\n "

@@ -143,3 +143,56 @@ def test_a_zipmap_inside_the_graph_is_left_alone(tmp_path: Path) -> None:
     model = models.zipmap()
     del model.graph.output[1]
     assert read(model, tmp_path).edited is None
+
+
+LINEAR = {"coefficients": [0.5] * 12, "intercepts": [0.0] * 3, "classlabels_ints": [0, 1, 2]}
+WIDTHS = {
+    "linear classifier": (models.classical("LinearClassifier", **LINEAR), 4),
+    "linear classifier without intercepts": (
+        models.classical("LinearClassifier", coefficients=[0.5] * 10, classlabels_ints=[0, 1]),
+        5,
+    ),
+    "linear regressor": (models.classical("LinearRegressor", coefficients=[0.5] * 7), 7),
+    "linear regressor of two": (models.classical("LinearRegressor", coefficients=[0.5] * 8, targets=2), 4),
+    "scaler": (models.classical("Scaler", offset=[0.0] * 6, scale=[1.0] * 6), 6),
+    "scaler of all alike": (models.classical("Scaler", offset=[0.0], scale=[1.0]), -1),
+    "svm classifier": (models.classical("SVMClassifier", support_vectors=[0.5] * 15, vectors_per_class=[2, 3]), 3),
+    "svm regressor": (models.classical("SVMRegressor", support_vectors=[0.5] * 12, n_supports=6), 2),
+    "behind what passes columns on": (
+        models.classical("LinearClassifier", passing=["Normalizer", "Scaler", "Cast"], **LINEAR),
+        4,
+    ),
+    "behind what may not": (models.classical("LinearClassifier", passing=["ArrayFeatureExtractor"], **LINEAR), -1),
+    "a width that is declared": (models.classical("LinearClassifier", ["N", 3], **LINEAR), 3),
+    "numbers that make no rows": (models.classical("LinearRegressor", coefficients=[0.5] * 7, targets=2), -1),
+}
+
+
+@pytest.mark.parametrize("case", WIDTHS)
+def test_a_free_width_is_fixed_by_what_uses_it(case: str, tmp_path: Path) -> None:
+    model, width = WIDTHS[case]
+    (spec,) = read(model, tmp_path).signature.inputs
+    assert spec.shape == (-1, width)
+
+
+@pytest.mark.parametrize("dims", [["N"], ["N", "T", None], None])
+def test_only_tables_have_a_width(dims: models.Dims, tmp_path: Path) -> None:
+    shape = read(models.classical("LinearClassifier", dims, **LINEAR), tmp_path).signature.inputs[0].shape
+    assert shape == (None if dims is None else (-1,) * len(dims))
+
+
+def test_trees_say_how_wide_their_input_is_at_least(tmp_path: Path) -> None:
+    trees = models.classical("TreeEnsembleRegressor", nodes_featureids=[0, 29, 4])
+    assert read(trees, tmp_path).sizes == (30,)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"locale": "en_US.UTF-8"}, {"locale": "en_US"}, {"locale": ""}])
+def test_text_is_folded_without_an_american_locale(attributes: dict[str, str], tmp_path: Path) -> None:
+    edited = read(models.case_folder(**attributes), tmp_path).edited
+    assert edited is not None
+    named = {attribute.name: attribute.s for attribute in onnx.load_model_from_string(edited).graph.node[0].attribute}
+    assert named == {"case_change_action": b"UPPER", "locale": b"C.UTF-8"}
+
+
+def test_another_locale_is_left_alone(tmp_path: Path) -> None:
+    assert read(models.case_folder(locale="tr_TR.UTF-8"), tmp_path).edited is None

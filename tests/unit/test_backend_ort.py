@@ -33,7 +33,7 @@ BATCHED: dict[str, tuple[Builder, type]] = {
     "free_rows": (models.free_rows, BoundRunner),
     "anonymous_rows": (models.anonymous_rows, PlainRunner),
     "free_width": (models.free_width, BoundRunner),
-    "wrongly_declared": (models.wrongly_declared, BoundRunner),
+    "wrongly_declared": (models.wrongly_declared, PlainRunner),
     "lookup": (models.lookup, BoundRunner),
     "pairs": (models.pairs, PlainRunner),
     "ranks": (models.ranks, PlainRunner),
@@ -326,6 +326,12 @@ def test_a_zipmap_is_served_as_the_tensor_below_it() -> None:
     (plain,) = loaded("tiny").runner().run([{"x": x}], [4])
     np.testing.assert_allclose(answer["probabilities"], plain["y"], rtol=1e-5)
     np.testing.assert_array_equal(answer["label"], plain["y"].argmax(axis=1))
+
+
+def test_text_is_folded_where_no_american_locale_is_installed(tmp_path: Path) -> None:
+    model = load(models.case_folder(), tmp_path)
+    (answer,) = model.runner().run([{"text": np.array(["été", "žluť"], dtype=object)}], [2])
+    assert answer["upper"].tolist() == ["ÉTÉ", "ŽLUŤ"]
 
 
 def test_the_files_own_metadata_is_kept(tmp_path: Path) -> None:

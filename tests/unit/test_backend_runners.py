@@ -8,7 +8,7 @@ import pytest
 
 from fastserve.backends import runners
 from fastserve.backends.runners import BoundRunner, FixedRunner, PlainRunner, output_dims, runner_for
-from fastserve.errors import RunFailed
+from fastserve.errors import RunFailed, RunRefused
 from fastserve.types import DType, Signature, Tensor, TensorSpec
 
 X = TensorSpec(name="x", dtype=DType.FLOAT, shape=(-1, 2), dim_names=("N", ""))
@@ -170,8 +170,18 @@ def test_input_that_fails_both_ways_does_not_stop_binding() -> None:
     assert session.plain_runs == []
 
 
+def test_an_array_of_another_shape_than_the_buffers_is_the_graphs_to_judge() -> None:
+    session = Doubling()
+    runner = bound(session)
+    check(runner, [x(2, 3)])
+    check(runner, [x(2, 3), x(1, 3)])
+    assert session.plain_runs == [(2, 3), (3, 3)]
+    check(runner, [x(2)])
+    assert session.binds == [(2, 2), (3, 2), (2, 2)]
+
+
 def test_an_output_that_leaves_the_batch_is_an_error() -> None:
-    with pytest.raises(RunFailed, match=r'output "y" has shape \[2, 2\] for 3 rows'):
+    with pytest.raises(RunRefused, match=r'output "y" has shape \[2, 2\] for these 3 rows'):
         PlainRunner(Doubling(), True).run_one(x(2), 3)
 
 

@@ -128,6 +128,21 @@ def test_a_free_dimension_is_searched_for() -> None:
     assert findings.example["x"].shape == (ROWS, 7)
 
 
+def test_rows_that_are_independent_at_one_width_only() -> None:
+    """As a Reshape to rows of 8 is."""
+
+    def eights(x: Tensor) -> Tensor:
+        return x if x.shape[1] == 8 else np.cumsum(x, axis=0)
+
+    given = signature(spec("x", "N", "W"), outputs=(spec("y", "N", "W"),))
+    assert found(eights, given).batching.reason == "rows influence each other"
+
+
+def test_outputs_are_corrected_by_every_width_tried() -> None:
+    given = signature(spec("x", "N", "W"), outputs=(spec("y", "N", 8),))
+    assert found(lambda x: x, given).signature.outputs[0].shape == (-1, -1)
+
+
 def test_the_same_symbol_has_the_same_size() -> None:
     given = signature(spec("x", "N", "T"), spec("m", "N", "T"))
     findings = probe(given, lambda inputs: [inputs["x"] * inputs["m"]])
