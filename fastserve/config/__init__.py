@@ -12,10 +12,11 @@ import msgspec
 
 from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig, VersionPolicy
 from fastserve.config.options import CONFIG_VARIABLE, OPTIONS, PATH_VARIABLE, Option, from_environment
-from fastserve.config.source import read_file
+from fastserve.config.source import line_of, read_file
 from fastserve.errors import ConfigError
 
 __all__ = [
+    "CONFIG_VARIABLE",
     "OPTIONS",
     "Config",
     "ModelConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "RepositoryConfig",
     "ServerConfig",
     "VersionPolicy",
+    "line_of",
     "load_config",
 ]
 

@@ -159,6 +159,14 @@ def test_check_tells_file_and_line_of_a_mistake(tmp_path: Path) -> None:
     assert "fastserve.toml, line 2: server.prot: unknown key; did you mean port?" in result.output
 
 
+def test_check_tells_the_line_that_names_what_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "fastserve.toml"
+    file.write_text('[repository]\npath = "."\n[[models]]\nname = "x"\npath = "nowhere"\n[[models]]\nname = "y"\n')
+    problems = json.loads(run("check", str(file), "--json").output)["problems"]
+    assert any(problem.startswith(f"{file}, line 5: {tmp_path / 'nowhere'}: ") for problem in problems)
+    assert any(problem.startswith(f'{file}, line 7: model "y"') for problem in problems)
+
+
 def test_check_of_nothing_is_a_failure(tmp_path: Path) -> None:
     assert run("check", str(tmp_path)).exit_code == 1
     assert run("check", str(tmp_path / "nowhere")).exit_code == 1
