@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,17 +46,18 @@ class ServerProcess:
     @property
     def output(self) -> str:
         """What it has printed so far."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        # Not seek and read: the process writes at the same file position.
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
 
     def __enter__(self) -> Self:
         script, *arguments = self._arguments
         path = str(Path(sys.executable).parent / script)
         command = [path, *arguments, "--host", self.host, "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            command, stdout=self._log, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
-        )
         try:
+            self._process = subprocess.Popen(
+                command, stdout=self._log, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+            )
             self._wait_until_started()
         except BaseException:
             self.__exit__(None, None, None)
@@ -65,13 +67,13 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        process = self.process
-        if process.poll() is None:
+        process = self._process
+        if process is not None and process.poll() is None:
             process.terminate()
             try:
                 process.wait(END_WITHIN_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # its workers too: the process leads a session of its own
                 process.wait()
         self._log.close()
 
