@@ -54,14 +54,15 @@ class BodyClock:
 class DirectReply(Reply):
     """One request, from its headers to its answer: Granian calls it when the body is there."""
 
-    __slots__ = ("_bodies", "_body", "_match", "_proto", "_scope", "_site", "_started_ns", "_watch")
+    __slots__ = ("_bodies", "_body", "_headers", "_match", "_proto", "_scope", "_site", "_started_ns", "_watch")
 
-    def __init__(self, site: Site, bodies: BodyClock, match: Match, scope: Any, proto: Any) -> None:
+    def __init__(self, site: Site, bodies: BodyClock, match: Match, scope: Any, headers: Any, proto: Any) -> None:
         super().__init__(match.protocol)
         self._site = site
         self._bodies = bodies
         self._match = match
         self._scope = scope
+        self._headers = headers
         self._proto = proto
         self._watch: Any = None
         self._started_ns = site.clock()
@@ -76,15 +77,16 @@ class DirectReply(Reply):
         """The body is there, or never will be."""
         if self._bodies.reading.pop(self, None) is None:
             return  # it came too late, and that was answered
+        self._body = None  # it holds us, and the collector cannot see through it
         try:
             content = body.result()
         except Exception:  # the client went away in the middle: nobody is there to be told
             return
         site, scope, match = self._site, self._scope, self._match
         try:
-            request = site.request(match, scope.method, scope.path, scope.query_string, scope.headers, content)
+            request = site.request(match, scope.method, scope.path, scope.query_string, self._headers, content)
             assert match.route is not None
-            site.run(match.route, request, self)
+            site.run_here(match.route, request, self)
         except FastServeError as error:
             self.fail(error)
         except Exception:  # the app's edge
@@ -95,15 +97,16 @@ class DirectReply(Reply):
     def body_is_late(self) -> None:
         """The alarm's thread: give up on the body."""
         self._body.cancel()
+        self._body = None
         self.fail(BodyTimeout())
 
     def deliver(self, response: Response) -> None:
         """Any thread."""
         site = self._site
         if site.has_cors:
-            response = site.with_cors(response, self._scope.headers)
+            response = site.with_cors(response, self._headers)
         self._proto.response_bytes(response.status, response.headers, response.body)
-        watch = self._watch
+        watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()
         site.observe(self, response.status, site.clock() - self._started_ns)
@@ -114,6 +117,7 @@ class DirectReply(Reply):
         watch.add_done_callback(ClientGone(self), context=None)
         if self.done:  # answered meanwhile, by a thread that saw no watch yet
             watch.cancel()
+            self._watch = None
 
 
 class ClientGone:
@@ -143,9 +147,12 @@ class DirectDoor:
         scope = watcher.scope
         match = self._site.find(scope.method, scope.path)
         route = match.route
-        if route is None or route.infer is None or not _has_small_body(scope.headers):
+        if route is None or route.infer is None:
             return False
-        DirectReply(self._site, self._bodies, match, scope, watcher.proto).read()
+        headers = scope.headers
+        if not _has_small_body(headers):
+            return False
+        DirectReply(self._site, self._bodies, match, scope, headers, watcher.proto).read()
         return True
 
 

@@ -76,7 +76,17 @@ class Site:
         if encoding is not None or len(request.body) >= OFFLOAD_BYTES:
             self._post(partial(self._run_offloaded, route, request, reply, encoding))
         else:
-            self._run_route(route, request, reply)
+            self.run_here(route, request, reply)
+
+    def run_here(self, route: Route, request: Request, reply: Reply) -> None:
+        """Answer through `reply`, now or later; reading the body happens now, on this thread."""
+        assert route.infer is not None
+        try:
+            reply.pending = route.infer(request, reply)
+        except FastServeError as error:
+            reply.fail(error)
+        except Exception:  # the app's edge
+            self.failed(reply)
 
     async def wait(self, route: Route, request: Request, reply: Reply) -> None:
         """Answer a route that waits for other things."""
@@ -127,16 +137,7 @@ class Site:
             except FastServeError as error:
                 reply.fail(error)
                 return
-        self._run_route(route, request, reply)
-
-    def _run_route(self, route: Route, request: Request, reply: Reply) -> None:
-        assert route.infer is not None
-        try:
-            reply.pending = route.infer(request, reply)
-        except FastServeError as error:
-            reply.fail(error)
-        except Exception:  # the app's edge
-            self.failed(reply)
+        self.run_here(route, request, reply)
 
     def _deadline_ns(self, headers: HeaderMap, now_ns: int) -> int:
         limit_ns = self.request_timeout_ns
