@@ -278,74 +278,84 @@ FASTSERVE_HOT const char* read_element(Text& text, const char* p, Element* out) 
 // ---- the common shapes ------------------------------------------------------------------------------------------------------
 //
 // Nearly all numbers are short, have no exponent, and a comma or bracket right behind them. Those are read here with few
-// branches; for any other text the answer is nullptr, nothing was decided, and the readers above take it from the start.
+// branches. The answer is one past the digits, or nullptr: another shape. Where neither comma nor bracket stands behind the
+// digits, it may be another shape too (an exponent, a second point): then as well, the readers above take it from the start.
 
 constexpr int kCommonBytes = 32;    // what may be loaded behind the start of a token
 
-inline bool ends_item(char c) { return c == ',' || c == ']'; }
-
 // Up to 7 digits without a point.
-FASTSERVE_HOT const char* scan_short_integer(const char* p, const char* end, uint64_t& digits) {
-    const uint64_t word = load_eight(p, end) ^ repeat('0');
-    const int count = leading_digits(word);
-    if (FASTSERVE_UNLIKELY(count == 0 || count == 8)) return nullptr;
-    if (FASTSERVE_UNLIKELY(*p == '0' && count > 1)) return nullptr;
-    digits = join_eight(word << (64 - 8 * count));
-    return p + count;
+FASTSERVE_HOT const char* scan_short_integer(const char* p, uint64_t& digits) {
+    const uint64_t word = load_eight(p) ^ repeat('0');
+    const uint64_t others = others_than_digits(word);
+    if (FASTSERVE_UNLIKELY(others <= 0x80)) return nullptr;             // eight digits, or none
+    const int64_t bits = __builtin_ctzll(others) - 7;                   // 8 for each digit
+    if (FASTSERVE_UNLIKELY(*p == '0' && bits > 8)) return nullptr;
+    digits = join_eight(word << (64 - bits));
+    return p + (bits >> 3);
 }
 
 // One digit, a point, and more digits, as many as is_short() lets pass.
 FASTSERVE_HOT const char* scan_short_fraction(const char* p, const char* end, Decimal& out) {
-    const uint64_t first = static_cast<uint64_t>(*p - '0');
-    p += 2;
-    uint64_t word = load_eight(p, end) ^ repeat('0');
-    int count = leading_digits(word);
-    if (count < 8) {
-        if (FASTSERVE_UNLIKELY(count == 0)) return nullptr;
-        // The digit before the point goes into the byte below the first behind it.
-        out.digits = join_eight((word << (64 - 8 * count)) | (first << (56 - 8 * count)));
-        out.exponent = -count;
-        return p + count;
+    const uint64_t first = static_cast<uint64_t>(*p) & 15;
+    const char* const fraction = p + 2;
+    const uint64_t word = load_eight(fraction) ^ repeat('0');
+    const uint64_t others = others_than_digits(word);
+    if (FASTSERVE_UNLIKELY((others & 0x80) != 0)) return nullptr;
+    if (others != 0) {
+        const int64_t bits = __builtin_ctzll(others) - 7;               // 8 for each digit behind the point, of which 1 to 7
+        out.digits = join_eight((word << 8 | first) << (56 - bits));
+        out.exponent = -(bits >> 3);
+        return fraction + (bits >> 3);
     }
     out.digits = first * kPowersOfTen[8] + join_eight(word);
-    const char* const fraction = p;
-    p = take_digits<true>(p + 8, end, out);
+    p = take_digits<true>(fraction + 8, end, out);
     out.exponent = fraction - p;
     return is_short(out) ? p : nullptr;
 }
 
+// Over a minus. While `signs` is false none came, and the branch is predicted: the reading goes on without waiting for the
+// character. The first minus is another shape; from then on signs are random and there is no branch.
+FASTSERVE_HOT bool step_over_sign(const char*& p, bool& signs, bool& negative) {
+    if (!signs) {
+        signs = *p == '-';
+        return !signs;
+    }
+    negative = *p == '-';
+    p += negative;
+    return true;
+}
+
 template <class Float>
-FASTSERVE_HOT const char* read_common_float(const char* p, const char* end, Float* out) {
+FASTSERVE_HOT const char* read_common_float(const char* p, const char* end, bool& signs, Float* out) {
     if (FASTSERVE_UNLIKELY(end - p < kCommonBytes)) return nullptr;
     Decimal decimal;
-    decimal.negative = *p == '-';
-    p += decimal.negative;
+    if (!step_over_sign(p, signs, decimal.negative)) return nullptr;
     if (FASTSERVE_UNLIKELY(!is_digit(*p))) return nullptr;
-    p = p[1] == '.' ? scan_short_fraction(p, end, decimal) : scan_short_integer(p, end, decimal.digits);
-    if (FASTSERVE_UNLIKELY(p == nullptr || !ends_item(*p) || !quick(decimal, out))) return nullptr;
+    p = p[1] == '.' ? scan_short_fraction(p, end, decimal) : scan_short_integer(p, decimal.digits);
+    if (FASTSERVE_UNLIKELY(p == nullptr || !quick(decimal, out))) return nullptr;
     return p;
 }
 
 template <class Integer>
-FASTSERVE_HOT const char* read_common_integer(const char* p, const char* end, Integer* out) {
+FASTSERVE_HOT const char* read_common_integer(const char* p, const char* end, bool& signs, Integer* out) {
     if (FASTSERVE_UNLIKELY(end - p < kCommonBytes)) return nullptr;
-    const bool negative = *p == '-';
+    bool negative = false;
+    if (!step_over_sign(p, signs, negative)) return nullptr;
     uint64_t digits = 0;
-    p = scan_short_integer(p + negative, end, digits);
-    if (FASTSERVE_UNLIKELY(p == nullptr || !ends_item(*p))) return nullptr;
+    p = scan_short_integer(p, digits);
+    if (FASTSERVE_UNLIKELY(p == nullptr)) return nullptr;
     const int64_t sign = -static_cast<int64_t>(negative);
     const int64_t value = (static_cast<int64_t>(digits) ^ sign) - sign;
     *out = static_cast<Integer>(value);
     return static_cast<int64_t>(*out) == value && !(std::is_unsigned_v<Integer> && value < 0) ? p : nullptr;
 }
 
-// One past the token at `p`, a comma or bracket there; or nullptr.
 template <class Element>
-FASTSERVE_HOT const char* read_common(const char* p, const char* end, Element* out) {
+FASTSERVE_HOT const char* read_common(const char* p, const char* end, bool& signs, Element* out) {
     if constexpr (std::is_same_v<Element, float> || std::is_same_v<Element, double>) {
-        return read_common_float(p, end, out);
+        return read_common_float(p, end, signs, out);
     } else if constexpr (std::is_integral_v<Element> && !std::is_same_v<Element, bool>) {
-        return read_common_integer(p, end, out);
+        return read_common_integer(p, end, signs, out);
     } else {
         return nullptr;
     }

@@ -184,7 +184,8 @@ class TensorReader {
         const char* const end = text.end;
         Element* out = elements<Element>() + items;
         Element* limit = elements<Element>() + buffer.capacity_bytes() / sizeof(Element);
-        const int64_t before = items;
+        int64_t before = items;         // elements ahead of the open list
+        bool signs = signs_;
         for (;;) {
             if (FASTSERVE_UNLIKELY(out == limit)) {
                 items = out - elements<Element>();
@@ -192,10 +193,10 @@ class TensorReader {
                 out = elements<Element>() + items;
                 limit = elements<Element>() + buffer.capacity_bytes() / sizeof(Element);
             }
-            const char* after = read_common(p, end, out);
-            if (FASTSERVE_UNLIKELY(after == nullptr)) {
+            const char* after = read_common(p, end, signs, out);
+            if (after == nullptr || (*after != ',' && *after != ']')) {
                 after = read_element(text, p, out);
-                if (after == nullptr) {
+                if (FASTSERVE_UNLIKELY(after == nullptr)) {
                     note_items(out - elements<Element>(), before);
                     return nullptr;
                 }
@@ -203,11 +204,31 @@ class TensorReader {
             }
             ++out;
             p = after;
-            if (*p != ',') break;
-            p = skip_space(p + 1, end);
+            if (*p == ',') {
+                p = skip_space(p + 1, end);
+                continue;
+            }
+            const int64_t now = out - elements<Element>();
+            const char* const next = next_list(p, end, now - before);
+            if (next == nullptr) break;
+            p = next;
+            before = now;
         }
+        signs_ = signs;
         note_items(out - elements<Element>(), before);
         return *p == ']' ? close_list(text, p) : text.syntax(p, "expected ',' or ']'");
+    }
+
+    // From the end of a list as long as the others, over `], [`, to the first value of the list beside it. nullptr: anything
+    // else is there; nothing was changed.
+    FASTSERVE_HOT const char* next_list(const char* p, const char* end, int64_t length) {
+        if (depth < 2 || lengths[depth - 1] != length || p[0] != ']' || p[1] != ',') return nullptr;
+        p = skip_space(p + 2, end);
+        if (*p != '[') return nullptr;
+        p = skip_space(p + 1, end);
+        if (*p == ']') return nullptr;
+        ++at[depth - 2];
+        return p;
     }
 
     // What read_items() kept in registers.
@@ -245,6 +266,7 @@ class TensorReader {
 
     const char* start_ = nullptr;   // first byte of the value being read; borrowed
     int64_t items_before_ = 0;      // elements of the values read before it
+    bool signs_ = false;            // a minus was read
 };
 
 // A list of objects with the same keys: row by row into one TensorReader per key.

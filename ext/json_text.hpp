@@ -73,10 +73,22 @@ FASTSERVE_HOT uint64_t load_eight(const char* p, const char* end) {
     return word;
 }
 
-// How many of the bytes `word ^ "00000000"` are digits before the first that is not.
-FASTSERVE_HOT int leading_digits(uint64_t word) {
+// Eight bytes that are known to be there.
+FASTSERVE_HOT uint64_t load_eight(const char* p) {
+    uint64_t word;
+    std::memcpy(&word, p, 8);
+    return word;
+}
+
+// Of the bytes `word ^ "00000000"`, the high bits of those that are no digits; right up to the first of them.
+FASTSERVE_HOT uint64_t others_than_digits(uint64_t word) {
     // A byte above 9 sets its high bit; a carry comes from such a byte only and so never lands below the first of them.
-    const uint64_t others = ((word + repeat(0x76)) | word) & repeat(0x80);
+    return ((word + repeat(0x76)) | word) & repeat(0x80);
+}
+
+// How many bytes are digits before the first that is not.
+FASTSERVE_HOT int leading_digits(uint64_t word) {
+    const uint64_t others = others_than_digits(word);
     return others == 0 ? 8 : __builtin_ctzll(others) >> 3;
 }
 
@@ -292,6 +304,9 @@ inline const char* skip_number(Text& text, const char* p) {
     const char* const after = *digit == 'N' && digit != p ? nullptr : match_nonfinite(digit);
     return after != nullptr ? after : text.syntax(p, "not a JSON value");
 }
+
+// The length of the byte order mark at the start of a text, if there is one.
+inline int mark_bytes(const char* p) { return std::strncmp(p, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0; }
 
 inline const char* skip_literal(Text& text, const char* p, const char* word, size_t size) {
     return std::strncmp(p, word, size) == 0 ? p + size : text.syntax(p, "not a JSON value");

@@ -96,6 +96,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
         Column& column(int index)
         const char* read(Text& text, const char* p)
 
+    int mark_bytes(const char* p)
     const char* skip_space(const char* p, const char* end)
     const char* skip_value(Text& text, const char* p)
     const char* skip_string(Text& text, const char* p)
@@ -233,11 +234,9 @@ cdef class Cursor:
     def __cinit__(self, bytes body not None, int max_depth=100):
         self.body = body
         self.begin = PyBytes_AS_STRING(body)
-        self.text.at = self.begin
+        self.text.at = self.begin + mark_bytes(self.begin)
         self.text.end = self.begin + PyBytes_GET_SIZE(body)
         self.max_depth = max_depth
-        if body.startswith(b"\xef\xbb\xbf"):
-            self.text.at += 3
 
     @property
     def offset(self):
@@ -577,8 +576,7 @@ cdef class Cursor:
         """The text's fault as InvalidJson."""
         if self.text.fault == Fault.memory:
             return MemoryError()
-        cdef const char* first = self.begin + (3 if self.body.startswith(b"\xef\xbb\xbf") else 0)
-        if skip_space(first, self.text.end) == self.text.end:
+        if skip_space(self.begin + mark_bytes(self.begin), self.text.end) == self.text.end:
             return InvalidJson("The document is empty", 0)
         return InvalidJson(self.text.reason.decode(), self.text.bad - self.begin)
 

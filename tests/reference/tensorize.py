@@ -1,4 +1,4 @@
-"""The slow, obvious twin of ext/tensorize.pyx: JSON text to a tree, the tree to an array, every rounding by exact fractions.
+"""The slow, obvious twin of ext/tensorize.pyx: JSON text to a tree, the tree to an array, rounding by exact fractions.
 
 `Refused.path` is None where the text is not JSON, else the JSON path of what does not fit its tensor.
 """
@@ -15,6 +15,9 @@ import numpy as np
 from fastserve.types import DType, Tensor
 
 MAX_RANK = 64
+TOO_LARGE = 2**1024 - 2**970
+"""From here on a double rounds to infinity."""
+
 FLOATS = {
     DType.FLOAT: (8, 23, np.uint32),
     DType.DOUBLE: (11, 52, np.uint64),
@@ -51,7 +54,7 @@ class Node:
     end: int
 
 
-# ---- text to tree -----------------------------------------------------------------------------------------------------------
+# ---- text to tree -----------------------------------------------------------------------------------------------
 
 
 def parse(text: bytes, at: int = 0) -> Node:
@@ -79,12 +82,13 @@ def _space(text: bytes, at: int) -> int:
 
 def _check_scalar(kind: str, token: bytes, behind: bytes) -> None:
     if kind == '"':
-        plain(token, "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
         _check_surrogates(token)
     elif kind == "0" and _NUMBER.fullmatch(token):
-        if behind.isdigit() or behind in (b".", b"e", b"E"):
+        # What might still belong to the number and does not make one: `01`, `1.`, `1e`.
+        whole = token.lstrip(b"-").isdigit()
+        if (whole and (behind.isdigit() or behind == b".")) or (b"e" not in token.lower() and behind in (b"e", b"E")):
             raise Refused(None)
-        if exact(token) is not None and abs(exact(token) or 0) >= Fraction(2) ** 1024 - Fraction(2) ** 970:
+        if abs(exact(token) or 0) >= TOO_LARGE:
             raise Refused(None)
 
 
@@ -140,21 +144,24 @@ def _closed(text: bytes, start: int, at: int, bracket: bytes, node: Node) -> Nod
     return node
 
 
-def plain(token: bytes, errors: str = "strict") -> str:
-    """A string token's characters."""
-    joined = b""
+def plain(token: bytes) -> str:
+    """A string token's characters; escaped surrogates meet in UTF-16."""
+    units: list[bytes] = []
     at = 1
-    for found in _ESCAPE.finditer(token):
-        joined += token[at : found.start()].decode("utf-8", errors).encode("utf-16-le", "surrogatepass")
-        unit = found.group(1)
-        named = found.group(2)
-        joined += int(unit, 16).to_bytes(2, "little") if unit else _ESCAPED.get(named, named).decode().encode("utf-16-le")
-        at = found.end()
-    joined += token[at:-1].decode("utf-8", errors).encode("utf-16-le", "surrogatepass")
-    return joined.decode("utf-16-le", errors)
+    try:
+        for found in _ESCAPE.finditer(token):
+            units.append(token[at : found.start()].decode().encode("utf-16-le"))
+            unit, named = found.groups()
+            character = chr(int(unit, 16)) if unit else _ESCAPED.get(named, named).decode()
+            units.append(character.encode("utf-16-le", "surrogatepass"))
+            at = found.end()
+        units.append(token[at:-1].decode().encode("utf-16-le"))
+    except UnicodeDecodeError as error:
+        raise Refused(None) from error
+    return b"".join(units).decode("utf-16-le")
 
 
-# ---- numbers ----------------------------------------------------------------------------------------------------------------
+# ---- numbers ----------------------------------------------------------------------------------------------------
 
 
 def exact(token: bytes) -> Fraction | None:
@@ -194,7 +201,7 @@ def _floor_log2(value: Fraction) -> int:
     return guess if Fraction(2) ** guess <= value else guess - 1
 
 
-# ---- tree to arrays ---------------------------------------------------------------------------------------------------------
+# ---- tree to arrays ---------------------------------------------------------------------------------------------
 
 
 def tensor(text: bytes, dtype: DType, path: str = "$", max_depth: int = 100) -> Tensor:
@@ -241,7 +248,10 @@ def _plain_value(node: Node) -> Any:
     if node.kind == "[":
         return [_plain_value(item) for item in node.items]
     if node.kind == "{":
-        return {plain(key): _plain_value(member) for key, member in reversed(node.members)}
+        members: dict[str, Any] = {}
+        for key, member in node.members:
+            members.setdefault(plain(key), _plain_value(member))
+        return members
     if node.kind == "0":
         return int(node.token) if re.fullmatch(rb"-?[0-9]+", node.token) else float(node.token)
     return plain(node.token) if node.kind == '"' else {"t": True, "f": False, "n": None}[node.kind]
