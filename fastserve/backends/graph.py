@@ -19,6 +19,8 @@ from fastserve.types import DType, Signature, TensorSpec
 
 # Sizes tried for free dimensions come from weights' shapes too; a few of them are enough.
 _MAX_SIZES = 12
+# Protocol buffers end there.
+_MAX_FILE_BYTES = 2**31
 _MAX_SIZE = 4096
 
 
@@ -53,6 +55,8 @@ def read_graph(path: Path) -> Graph:
 
 def _parse(path: Path) -> onnx.ModelProto:
     try:
+        if path.stat().st_size >= _MAX_FILE_BYTES:
+            raise LoadFailed(f"{path.name} is larger than 2 GiB; save its weights as external data")
         model = onnx.load_model_from_string(path.read_bytes())
     except OSError as error:
         raise LoadFailed(f"{path.name}: {error.strerror}") from error

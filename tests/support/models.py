@@ -4,6 +4,7 @@ Each function builds one ModelProto; `save` writes it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -173,7 +174,7 @@ def zipmap(int_labels: bool = False) -> onnx.ModelProto:
     )
 
 
-def classical(op: str, dims: Dims = ("N", None), passing: Sequence[str] = (), **attributes: object) -> onnx.ModelProto:
+def classical(op: str, dims: Dims = ("N", None), passing: Sequence[str] = (), **attributes: Any) -> onnx.ModelProto:
     """`x` -> operators of ai.onnx.ml that leave its width alone -> `op` -> `y` [N, ?]."""
     steps = ["x", *[f"x{at}" for at in range(len(passing))]]
     nodes = [node(kind, before, after) for kind, before, after in zip(passing, steps, steps[1:], strict=False)]
@@ -184,7 +185,7 @@ def classical(op: str, dims: Dims = ("N", None), passing: Sequence[str] = (), **
     return build(nodes, [tensor("x", dims)], [tensor("y", ["N", None])])
 
 
-def case_folder(**attributes: object) -> onnx.ModelProto:
+def case_folder(**attributes: Any) -> onnx.ModelProto:
     """`text` string [N] -> `upper` string [N]."""
     fold = node("StringNormalizer", "text", "upper", case_change_action="UPPER", **attributes)
     return build([fold], [tensor("text", ["N"], T.STRING)], [tensor("upper", ["N"], T.STRING)])
@@ -301,7 +302,7 @@ def _encoder_layer(
     def at(names: str) -> str:
         return " ".join(name if name[0] == "x" and name[1:].isdigit() else f"l{layer}_{name}" for name in names.split())
 
-    def op(kind: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
+    def op(kind: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
         return node(kind, at(inputs), at(outputs), **attributes)
 
     head = width // heads

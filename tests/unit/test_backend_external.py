@@ -75,7 +75,7 @@ def test_other_locations_are_refused(folder: Path, location: str, monkeypatch: p
     (folder / "sub").mkdir()
     (folder / "weights.bin").write_bytes(models.external_bytes())
     path = models.save(models.external(location), folder)
-    monkeypatch.setattr(ort.onnxruntime, "InferenceSession", None)  # must not be reached
+    monkeypatch.setattr("onnxruntime.InferenceSession", None)  # must not be reached
     with pytest.raises(LoadFailed) as refused:
         ort.OrtBackend().load(path, LoadOptions())
     expected = f'external data of tensor "w" at "{location}" is refused: {REFUSED_LOCATIONS[location]}'

@@ -1,6 +1,7 @@
 """What is read from a graph, and what is refused with a reason to act on."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -115,6 +116,13 @@ def test_files_that_cannot_be_read(name: str, reason: str, tmp_path: Path) -> No
         read_graph(tmp_path / name)
 
 
+def test_a_file_beyond_what_the_format_holds(tmp_path: Path) -> None:
+    with (tmp_path / "model.onnx").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(LoadFailed, match=r"^model\.onnx is larger than 2 GiB; save its weights as external data$"):
+        read_graph(tmp_path / "model.onnx")
+
+
 def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
     path = models.save(models.mlp(), tmp_path)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -145,7 +153,7 @@ def test_a_zipmap_inside_the_graph_is_left_alone(tmp_path: Path) -> None:
     assert read(model, tmp_path).edited is None
 
 
-LINEAR = {"coefficients": [0.5] * 12, "intercepts": [0.0] * 3, "classlabels_ints": [0, 1, 2]}
+LINEAR: dict[str, Any] = {"coefficients": [0.5] * 12, "intercepts": [0.0] * 3, "classlabels_ints": [0, 1, 2]}
 WIDTHS = {
     "linear classifier": (models.classical("LinearClassifier", **LINEAR), 4),
     "linear classifier without intercepts": (

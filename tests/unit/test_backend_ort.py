@@ -1,101 +1,18 @@
 """ONNX models through onnxruntime itself: what is found at load, and that a batched answer is the answer alone."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto as T
 
-from fastserve.backends.base import LoadedModel, LoadOptions, Runner
-from fastserve.backends.examples import WIDE, fill
-from fastserve.backends.ort import OrtBackend
-from fastserve.backends.runners import BoundRunner, FixedRunner, PlainRunner
-from fastserve.errors import LoadFailed, RunFailed, RunRefused
-from fastserve.types import DType, Tensor
+from fastserve.backends.runners import PlainRunner
+from fastserve.errors import RunFailed, RunRefused
+from fastserve.types import Tensor
 from tests.support import models
-
-Builder = Callable[[], onnx.ModelProto]
-
-BATCHED: dict[str, tuple[Builder, type]] = {
-    "tiny": (models.tiny, BoundRunner),
-    "mlp": (models.mlp, BoundRunner),
-    "two_inputs": (models.two_inputs, BoundRunner),
-    "mixed_types": (models.mixed_types, BoundRunner),
-    "strings": (models.strings, PlainRunner),
-    "label_encoder": (models.label_encoder, PlainRunner),
-    "free_rows": (models.free_rows, BoundRunner),
-    "anonymous_rows": (models.anonymous_rows, PlainRunner),
-    "free_width": (models.free_width, BoundRunner),
-    "wrongly_declared": (models.wrongly_declared, PlainRunner),
-    "lookup": (models.lookup, BoundRunner),
-    "pairs": (models.pairs, PlainRunner),
-    "ranks": (models.ranks, PlainRunner),
-    "zipmap": (models.zipmap, BoundRunner),
-    "encoder": (models.encoder, BoundRunner),
-    **{f"identity_{dtype.name}": (lambda dtype=dtype: models.identity(dtype), BoundRunner) for dtype in DType},
-    "identity_STRING": (lambda: models.identity(T.STRING), PlainRunner),
-}
-
-ALONE: dict[str, tuple[Builder, str, type]] = {
-    "scalar_parameter": (models.scalar_parameter, 'input "k" is a scalar', PlainRunner),
-    "recurrent": (models.recurrent, 'input "h0" carries its batch on another axis', PlainRunner),
-    "recurrent_unnamed": (lambda: models.recurrent(False), 'first axis of input "h0" is fixed at 1', PlainRunner),
-    "fixed_first_axis": (models.fixed_first_axis, 'first axis of input "x" is fixed at 1', FixedRunner),
-    "fixed_at_4": (lambda: models.fixed_first_axis(4), 'first axis of input "x" is fixed at 4', FixedRunner),
-    "scalar": (lambda: models.identity(T.FLOAT, ()), 'input "x" is a scalar', FixedRunner),
-    "batch_mean": (models.batch_mean, 'output "mean" does not follow the batch', PlainRunner),
-    "differing_outputs": (models.differing_outputs, 'output "total" does not follow the batch', PlainRunner),
-    "scalar_output": (models.scalar_output, 'output "sum" does not follow the batch', PlainRunner),
-    "softmax_over_rows": (models.softmax_over_rows, "rows influence each other", PlainRunner),
-    "running_sum": (models.running_sum, "rows influence each other", PlainRunner),
-    "batch_scaled": (models.batch_scaled, "rows influence each other", PlainRunner),
-    "square": (models.square, 'input "x" has as many columns as rows', PlainRunner),
-    "unknown_rank": (models.unknown_rank, 'the rank of input "x" is not declared', PlainRunner),
-    "noise": (models.noise, "the same input is answered differently from run to run", PlainRunner),
-    "no_width": (models.no_width, "no inputs were found that differ from row to row", PlainRunner),
-}
-
-BUILDERS: dict[str, Builder] = {name: row[0] for name, row in (BATCHED | ALONE).items()}
-
-
-@cache
-def loaded(name: str) -> LoadedModel:
-    return load(BUILDERS[name](), Path(mkdtemp()))
-
-
-@cache
-def runner(name: str) -> Runner:
-    return loaded(name).runner()
-
-
-def load(model: onnx.ModelProto, folder: Path, **options: int) -> LoadedModel:
-    return OrtBackend().load(models.save(model, folder), LoadOptions(**options))
-
-
-def rows_of(name: str, rows: int, seed: int) -> dict[str, Tensor]:
-    """Valid inputs with that many rows: the example's, in an order that every seed decides anew."""
-    example = loaded(name).example(3)
-    assert example is not None
-    order = np.random.default_rng(seed).integers(0, 3, rows)
-    return {key: np.ascontiguousarray(array[order]) for key, array in example.items()}
-
-
-def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert list(got) == list(expected)
-    for name, array in expected.items():
-        assert got[name].dtype == array.dtype
-        assert got[name].shape == array.shape
-        if array.dtype.kind == "f":
-            np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-5)
-        else:
-            np.testing.assert_array_equal(got[name], array)
+from tests.support.zoo import ALONE, BATCHED, BUILDERS, assert_same, load, loaded, rows_of, runner
 
 
 @pytest.mark.parametrize("name", BATCHED)
@@ -304,92 +221,3 @@ def test_an_output_declared_with_the_wrong_symbol_is_answered_all_the_same(tmp_p
     x = np.arange(24, dtype=np.float32).reshape(2, 12)
     (answer,) = model.runner().run([{"x": x}], [2])
     np.testing.assert_array_equal(answer["y"], x[:, :9])
-
-
-# --- loading
-
-
-def test_what_was_declared_wrongly_is_corrected() -> None:
-    (spec,) = loaded("wrongly_declared").signature.outputs
-    assert spec.shape == (-1, 3)
-
-
-def test_a_zipmap_is_served_as_the_tensor_below_it() -> None:
-    model = loaded("zipmap")
-    assert [(spec.name, spec.dtype, spec.shape) for spec in model.signature.outputs] == [
-        ("label", DType.INT64, (-1,)),
-        ("probabilities", DType.FLOAT, (-1, 3)),
-    ]
-    assert model.metadata["classes"] == '["red","green","blue"]'
-    x = fill(model.signature, ((4, 4),), WIDE)["x"]
-    (answer,) = model.runner().run([{"x": x}], [4])
-    (plain,) = loaded("tiny").runner().run([{"x": x}], [4])
-    np.testing.assert_allclose(answer["probabilities"], plain["y"], rtol=1e-5)
-    np.testing.assert_array_equal(answer["label"], plain["y"].argmax(axis=1))
-
-
-def test_text_is_folded_where_no_american_locale_is_installed(tmp_path: Path) -> None:
-    model = load(models.case_folder(), tmp_path)
-    (answer,) = model.runner().run([{"text": np.array(["été", "žluť"], dtype=object)}], [2])
-    assert answer["upper"].tolist() == ["ÉTÉ", "ŽLUŤ"]
-
-
-def test_the_files_own_metadata_is_kept(tmp_path: Path) -> None:
-    model = models.tiny()
-    onnx.helper.set_model_props(model, {"author": "me", "classes": "[1]"})
-    assert load(model, tmp_path).metadata == {"author": "me", "classes": "[1]"}
-
-
-def test_an_unknown_provider_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    path = models.save(models.tiny(), tmp_path)
-    with pytest.raises(LoadFailed, match=r"execution provider NoSuchProvider is not there; available: .*CPUExecution"):
-        OrtBackend().load(path, LoadOptions(providers=("NoSuchProvider",)))
-
-
-def test_a_graph_that_onnxruntime_refuses_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = models.save(
-        models.build([models.node("NoSuchOp", "x", "y")], [models.tensor("x", [1])], [models.tensor("y", [1])]),
-        tmp_path,
-    )
-    with pytest.raises(LoadFailed, match=r"^model.onnx: onnxruntime does not load it: .*NoSuchOp") as failed:
-        OrtBackend().load(path, LoadOptions())
-    assert str(tmp_path) not in str(failed.value)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_model_that_no_input_was_found_for_is_served_unbatched(tmp_path: Path) -> None:
-    picky = models.build(
-        [models.node("Reshape", "x shape", "y")],
-        [models.tensor("x", ["N", None])],
-        [models.tensor("y", [None, 977])],
-        [models.weight("shape", np.array([-1, 977]))],
-    )
-    model = load(picky, tmp_path)
-    assert model.example(1) is None
-    assert not model.batching.batchable
-    assert model.batching.reason.startswith("the probe run failed: the model refused this input: Reshape: ")
-    (answer,) = model.runner().run([{"x": np.ones((1, 977), dtype=np.float32)}], [1])
-    assert answer["y"].shape == (1, 977)
-
-
-def test_a_closed_model_makes_no_runner_and_lets_those_there_finish(tmp_path: Path) -> None:
-    model = load(models.tiny(), tmp_path)
-    left = model.runner()
-    model.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        model.runner()
-    assert left.run([rows_of("tiny", 2, 0)], [2])[0]["y"].shape == (2, 3)
-
-
-def test_runners_of_one_model_work_side_by_side() -> None:
-    requests = [rows_of("mlp", 1 + at % 3, at) for at in range(200)]
-    expected = [runner("mlp").run([request], [len(request["image"])])[0] for request in requests]
-
-    def work() -> list[dict[str, Tensor]]:
-        own = loaded("mlp").runner()
-        return [own.run([request], [len(request["image"])])[0] for request in requests]
-
-    with ThreadPoolExecutor(3) as pool:
-        for answers in [future.result() for future in [pool.submit(work) for _ in range(3)]]:
-            for got, wanted in zip(answers, expected, strict=True):
-                assert_same(got, wanted)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastserve.backends import runners
+from fastserve.backends.base import Runner
 from fastserve.backends.runners import BoundRunner, FixedRunner, PlainRunner, output_dims, runner_for
 from fastserve.errors import RunFailed, RunRefused
 from fastserve.types import DType, Signature, Tensor, TensorSpec
@@ -54,7 +55,7 @@ def bound(session: Doubling, max_batch_rows: int = 64) -> BoundRunner:
     return runner
 
 
-def check(runner: runners.Runner, requests: list[dict[str, Tensor]]) -> None:
+def check(runner: Runner, requests: list[dict[str, Tensor]]) -> None:
     rows = [len(request["x"]) for request in requests]
     for request, answer in zip(requests, runner.run(requests, rows), strict=True):
         np.testing.assert_array_equal(answer["y"], request["x"] * 2)
