@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 import granian
+import uvloop
 from granian.server import mp
 from granian.server.common import WORKERS_METHODS
 
@@ -72,23 +73,22 @@ def unsupported() -> str:
     return "" if parameters == SPAWN_PARAMETERS else "granian gives its workers other arguments"
 
 
-class _Loop:
-    """The loop as Granian's futures see it: our callbacks are called where they become due, all others on the loop."""
+class _Loop(uvloop.Loop):
+    """The worker's own loop as Granian's futures see it: our callbacks are called where they become due, not on the loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._soon = loop.call_soon_threadsafe
-        self._loop = loop
+    A class and no wrapper: asyncio's tasks want the very loop that they run on.
+    """
 
-    def call_soon_threadsafe(self, callback: Callable[..., Any], *arguments: Any, context: Any = None) -> None:
-        """What Granian calls when something is done. Its Python thread."""
+    __slots__ = ()
+
+    def call_soon_threadsafe(  # type: ignore[override]  # a stub with type variables that are not exported
+        self, callback: Any, *arguments: Any, context: Any = None
+    ) -> Any:
+        """What Granian calls, on its Python thread, when something is done."""
         kind = type(callback)
         if kind is DirectReply or kind is ClientGone:
-            callback(*arguments)
-        else:
-            self._soon(callback, *arguments, context=context)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+            return callback(*arguments)
+        return super().call_soon_threadsafe(callback, *arguments, context=context)
 
 
 class _Scheduler(_granian.CallbackScheduler):  # type: ignore[misc]  # a Rust class without types
@@ -131,7 +131,8 @@ def _run_worker(*arguments: Any) -> None:
     enter, leave = partial(_futures._aio_taskenter, loop), partial(_futures._aio_taskleave, loop)
     scheduler = _Scheduler(loop, coroutine, None, enter, leave)
     scheduler.ask_first(app.direct_door().takes)
-    serve(scheduler, _Loop(loop), stop_signal)
+    loop.__class__ = _Loop
+    serve(scheduler, loop, stop_signal)
     loop.run_until_complete(stopped.wait())
     app.__rsgi_del__(loop)
 

@@ -9,6 +9,7 @@ from fastserve.config import load_config
 from fastserve.server.app import create_app
 from tests.protocols.case_files import Case, load_cases
 from tests.protocols.case_models import write_repository
+from tests.support.coroutine_serve import COROUTINES_ONLY
 from tests.support.doors import AsgiDoor, Door, HttpDoor
 from tests.support.server import ServerProcess
 
@@ -20,7 +21,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_repository(tmp_path_factory.mktemp("cases"))
 
 
-DOORS = ("asgi, in process", "rsgi", "asgi", "asgi, another server")
+DOORS = ("asgi, in process", "rsgi", "rsgi, coroutines only", "asgi", "asgi, another server")
 
 
 @pytest.fixture(scope="module", params=DOORS)
@@ -36,6 +37,8 @@ def _server(door: str, config_file: Path) -> ServerProcess:
     if door == "asgi, another server":
         program = ("uvicorn", "fastserve.server.app:app")
         return ServerProcess(program=program, environment={"FASTSERVE_CONFIG": str(config_file)})
+    if door == "rsgi, coroutines only":
+        return ServerProcess(str(config_file), program=COROUTINES_ONLY)
     return ServerProcess(str(config_file), "--interface", door)
 
 
