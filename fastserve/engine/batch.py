@@ -21,6 +21,7 @@ class Ticket:
     """A request in the queue or in a run, and whom to tell. Resolved exactly once, by whoever claims it first.
 
     Tickets of one `bucket` may share a run. `size`: what a run of it costs, in rows of the size measured at load.
+    `lease`: what keeps the version alive until the ticket is gone; a version is replaced while requests wait for it.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class Ticket:
         "bucket",
         "deadline_ns",
         "inputs",
+        "lease",
         "outputs",
         "priority",
         "queued_ns",
@@ -47,8 +49,10 @@ class Ticket:
         outputs: tuple[str, ...] | None = None,
         deadline_ns: int = 0,
         priority: int = 0,
+        lease: object = None,
     ) -> None:
         self.inputs = inputs
+        self.lease = lease
         self.rows = rows
         self.answer = answer
         self.size = size

@@ -5,12 +5,14 @@ Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
 
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakSet
 
 from msgspec import Struct
 
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import Config, ModelConfig
 from fastserve.engine.batch import Ticket
+from fastserve.engine.batcher import Batcher
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.executor import Executor, lower_priority
 from fastserve.engine.lease import Lease
@@ -57,6 +59,7 @@ class Engine:
         self._catalog = Catalog(config)
         self._at_start: tuple[str, ...] | None = None
         self._watcher: Watcher | None = None
+        self._batchers: WeakSet[Batcher] = WeakSet()
         self._on_started: list[Callable[[], None]] = []
         self.metrics.family(
             "fastserve_model_info", "Versions and their states.", ("model", "version", "state"), self._model_info
@@ -76,6 +79,8 @@ class Engine:
         self._registry.unload_all()
         self.executor.stop()
         self._timer.stop()
+        for batcher in list(self._batchers):
+            batcher.close()
 
     def lease(self, model: str, version: int | None = None, label: str | None = None) -> Lease:
         """Hold a served version: the newest unless said otherwise. The reference is the lease.
@@ -106,6 +111,7 @@ class Engine:
             outputs=request.outputs,
             deadline_ns=request.deadline_ns,
             priority=request.priority,
+            lease=lease,
         )
         return Pending(lease.batcher.submit(ticket))
 
@@ -169,7 +175,9 @@ class Engine:
 
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
         share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)
-        return load_version(config, version, path, share, self._tools, gone)
+        loaded = load_version(config, version, path, share, self._tools, gone)
+        self._batchers.add(loaded.lease.batcher)
+        return loaded
 
     def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
         rows: list[tuple[tuple[str, ...], float]] = []
