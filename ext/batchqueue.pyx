@@ -206,7 +206,7 @@ cdef class BatchQueue:
     cdef Bucket idle
     cdef Timeline due
     cdef Timeline deadlines
-    cdef dict expired  # as `entries`: those whose deadline has come, by deadline
+    cdef dict expired  # as `entries`: those whose deadline was found to have come, in that order
 
     def __init__(self, int64_t max_batch_rows, int64_t max_delay_ns, int64_t max_queue_rows):
         if self.entries is not None:
@@ -303,7 +303,7 @@ cdef class BatchQueue:
         return batch
 
     def expire(self, int64_t now_ns):
-        """Answer the tickets whose deadline has come, earliest deadline first."""
+        """Answer the tickets whose deadline has come, in the order in which that was found: earliest deadline first."""
         self.set_aside_expired(now_ns)
         cdef list tickets = []
         cdef Entry entry

@@ -30,6 +30,7 @@ class BatchQueue:
         self.max_delay_ns = max_delay_ns
         self.max_queue_rows = max_queue_rows
         self.waiting: list[Waiting] = []
+        self.late: list[Waiting] = []
         self.served: dict[Hashable, int] = {}
         self.arrivals = 0
         self.moment = 0
@@ -42,7 +43,7 @@ class BatchQueue:
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def push(  # noqa: PLR0917 - as the native one
+    def push(
         self,
         ticket: Any,
         bucket: Hashable,
@@ -73,7 +74,7 @@ class BatchQueue:
 
     def ready(self, now_ns: int) -> bool:
         self._look(now_ns)
-        return any(entry.is_late for entry in self.waiting) or bool(self._ready_buckets())
+        return bool(self.late or self._ready_buckets())
 
     def pop(self, now_ns: int) -> list[Any]:
         self._look(now_ns)
@@ -96,8 +97,7 @@ class BatchQueue:
 
     def expire(self, now_ns: int) -> list[Any]:
         self._look_late(now_ns)
-        late = [entry for entry in self.waiting if entry.is_late]
-        return self._take(sorted(late, key=lambda entry: (entry.deadline_ns, entry.arrival)))
+        return self._take(list(self.late))
 
     def remove(self, ticket: Any) -> bool:
         return bool(self._take([entry for entry in self.waiting if entry.ticket is ticket]))
@@ -106,10 +106,9 @@ class BatchQueue:
         return self._take(self.waiting)
 
     def next_event_ns(self) -> int:
-        late = [entry.deadline_ns for entry in self.waiting if entry.is_late]
         due = [entry.due_ns for entry in self.waiting if not entry.is_late and not entry.is_due]
         deadlines = [entry.deadline_ns for entry in self.waiting if entry.deadline_ns]
-        return min(late or due + deadlines, default=0)
+        return self.late[0].deadline_ns if self.late else min(due + deadlines, default=0)
 
     def _look(self, now_ns: int) -> None:
         self._look_late(now_ns)
@@ -117,8 +116,10 @@ class BatchQueue:
             entry.is_due |= entry.due_ns <= now_ns
 
     def _look_late(self, now_ns: int) -> None:
-        for entry in self.waiting:
-            entry.is_late |= 0 < entry.deadline_ns <= now_ns
+        found = [entry for entry in self.waiting if 0 < entry.deadline_ns <= now_ns and not entry.is_late]
+        self.late += sorted(found, key=lambda entry: (entry.deadline_ns, entry.arrival))
+        for entry in found:
+            entry.is_late = True
 
     def _bucket(self, bucket: Hashable) -> list[Waiting]:
         """The bucket's tickets that are not late, in the order in which they leave."""
@@ -139,4 +140,5 @@ class BatchQueue:
 
     def _take(self, entries: list[Waiting]) -> list[Any]:
         self.waiting = [entry for entry in self.waiting if entry not in entries]
+        self.late = [entry for entry in self.late if entry not in entries]
         return [entry.ticket for entry in entries]
