@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fastserve.errors import ConfigError
+
 FILE_NAME = "fastserve.log"
 HUMAN_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
@@ -38,7 +40,7 @@ class JsonLines(logging.Formatter):
 def set_up(directory: str | None = None, level: str = "INFO") -> None:
     """Send what fastserve logs to standard error, for people, and as JSON lines to `directory/fastserve.log` as well.
 
-    Calling it again replaces what it set up. The file may be rotated: it is opened anew when it was moved.
+    Raises ConfigError where that cannot be written. Calling it again replaces what it set up. The file may be rotated: it is opened anew when it was moved.
     """
     logger = logging.getLogger("fastserve")
     for old in [*logger.handlers]:
@@ -48,10 +50,17 @@ def set_up(directory: str | None = None, level: str = "INFO") -> None:
     shown.setFormatter(logging.Formatter(HUMAN_FORMAT))
     logger.addHandler(shown)
     if directory is not None:
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        # Several workers append to one file; each line is one write, so they do not mix.
-        kept = logging.handlers.WatchedFileHandler(Path(directory) / FILE_NAME, encoding="utf-8")
-        kept.setFormatter(JsonLines())
-        logger.addHandler(kept)
+        logger.addHandler(_file_handler(Path(directory)))
     logger.setLevel(level)
     logger.propagate = False
+
+
+def _file_handler(directory: Path) -> logging.Handler:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Several workers append to one file; each line is one write, so they do not mix.
+        handler = logging.handlers.WatchedFileHandler(directory / FILE_NAME, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"the log cannot be written to {directory}: {error.strerror} (--log-dir)") from error
+    handler.setFormatter(JsonLines())
+    return handler

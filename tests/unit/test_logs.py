@@ -1,0 +1,78 @@
+"""Where log lines go, and what they look like."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from fastserve import logs
+from fastserve.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    logger = logging.getLogger("fastserve")
+    before = ([*logger.handlers], logger.level, logger.propagate)
+    yield
+    for handler in [*logger.handlers]:
+        if handler not in before[0]:
+            logger.removeHandler(handler)
+            handler.close()
+    logger.handlers, logger.level, logger.propagate = before[0], before[1], before[2]
+
+
+def test_lines_for_people_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up()
+    logging.getLogger("fastserve.engine").warning("model %s: %s", "a", "gone")
+    captured = capsys.readouterr()
+    assert captured.err.endswith(" WARNING model a: gone\n")
+    assert captured.out == ""
+
+
+def test_json_lines_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(str(tmp_path / "new" / "log"))
+    logging.getLogger("fastserve.engine").info('two\nlines "quoted"')
+    try:
+        raise ValueError("x")
+    except ValueError:
+        logging.getLogger("fastserve").exception("failed")
+    first, second = (json.loads(line) for line in (tmp_path / "new/log/fastserve.log").read_text().splitlines())
+    assert first["message"] == 'two\nlines "quoted"'
+    assert (first["level"], first["logger"]) == ("INFO", "fastserve.engine")
+    assert datetime.fromisoformat(first["time"]).utcoffset() is not None
+    assert "traceback" not in first
+    assert "ValueError: x" in second["traceback"]
+
+
+def test_setting_up_again_replaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(str(tmp_path))
+    logs.set_up()
+    logging.getLogger("fastserve").info("once")
+    assert capsys.readouterr().err.count("once") == 1
+    assert (tmp_path / "fastserve.log").read_text() == ""
+
+
+def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="the log cannot be written to .*file/log: Not a directory"):
+        logs.set_up(str(tmp_path / "file" / "log"))
+
+
+def test_level(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(level="WARNING")
+    logging.getLogger("fastserve").info("quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_rotated_file_is_opened_anew(tmp_path: Path) -> None:
+    logs.set_up(str(tmp_path))
+    log = logging.getLogger("fastserve")
+    log.info("one")
+    (tmp_path / "fastserve.log").rename(tmp_path / "fastserve.log.1")
+    log.info("two")
+    assert "two" in (tmp_path / "fastserve.log").read_text()
+    assert sys.stderr is not None
