@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastserve.errors import BodyTimeout, FastServeError
-from fastserve.http.body import BODYLESS, Collected
+from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
 from fastserve.http.site import Site
@@ -60,12 +60,17 @@ class AsgiDoor:
     async def _answer(
         self, scope: dict[str, Any], receive: Receive, headers: dict[str, str], match: Match, reply: LoopReply
     ) -> None:
+        declared = self._site.declared_bytes(headers)
+        method = scope["method"]
+        body = b""
+        if not (declared is None and method in BODYLESS) and (
+            match.route is not None or (declared or 0) <= MAX_DISCARDED_BYTES
+        ):
+            # For a wrong path too: a connection whose body was not read cannot be used again.
+            body = await self._timed_body(receive)
         if match.route is None:
             assert match.error is not None
             raise match.error
-        declared = self._site.declared_bytes(headers)
-        method = scope["method"]
-        body = b"" if declared is None and method in BODYLESS else await self._timed_body(receive)
         query = scope.get("query_string", b"").decode("latin-1")
         request = self._site.request(match, method, _path(scope), query, headers, body)
         if match.route.infer is not None:

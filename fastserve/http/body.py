@@ -10,6 +10,9 @@ from fastserve.errors import InvalidRequest, PayloadTooLarge, UnsupportedEncodin
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 """Methods whose body, where no length is declared, is not read."""
 
+MAX_DISCARDED_BYTES = 64 * 1024
+"""A body that nobody wants is read, to keep the connection, up to here; a larger one costs its sender the connection."""
+
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 RAW_DEFLATE = -zlib.MAX_WBITS
 

@@ -7,7 +7,7 @@ import asyncio
 from typing import Any
 
 from fastserve.errors import BodyTimeout, FastServeError
-from fastserve.http.body import BODYLESS, Collected
+from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
 from fastserve.http.site import Site
@@ -85,15 +85,16 @@ class RsgiDoor:
             site.observe(reply, response.status, site.clock() - started)
 
     async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply) -> None:
-        if match.route is None:
-            assert match.error is not None
-            raise match.error
         headers = scope.headers
         declared = self._site.declared_bytes(headers)
         if declared == 0 or (declared is None and scope.method in BODYLESS):
             body = b""
-        else:
+        elif match.route is not None or (declared or 0) <= MAX_DISCARDED_BYTES:
+            # For a wrong path too: a connection whose body was not read cannot be used again.
             body = await self._body(proto, declared)
+        if match.route is None:
+            assert match.error is not None
+            raise match.error
         request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body)
         if match.route.infer is not None:
             self._site.run(match.route, request, reply)
