@@ -40,7 +40,8 @@ class JsonLines(logging.Formatter):
 def set_up(directory: str | None = None, level: str = "INFO") -> None:
     """Send what fastserve logs to standard error, for people, and as JSON lines to `directory/fastserve.log` as well.
 
-    Raises ConfigError where that cannot be written. Calling it again replaces what it set up. The file may be rotated: it is opened anew when it was moved.
+    Calling it again replaces what it set up. The file may be rotated: it is opened anew when it was moved. Raises
+    ConfigError where it cannot be written.
     """
     logger = logging.getLogger("fastserve")
     for old in [*logger.handlers]:

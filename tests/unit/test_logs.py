@@ -58,7 +58,7 @@ def test_setting_up_again_replaces(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="the log cannot be written to .*file/log: Not a directory"):
+    with pytest.raises(ConfigError, match=r"the log cannot be written to .*file/log: Not a directory"):
         logs.set_up(str(tmp_path / "file" / "log"))
 
 
