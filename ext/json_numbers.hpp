@@ -281,13 +281,13 @@ FASTSERVE_HOT const char* read_element(Text& text, const char* p, Element* out) 
 // branches. The answer is one past the digits, or nullptr: another shape. Where neither comma nor bracket stands behind the
 // digits, it may be another shape too (an exponent, a second point): then as well, the readers above take it from the start.
 
-constexpr int kCommonBytes = 32;    // what may be loaded behind the start of a token
+constexpr int kCommonBytes = 12;    // what is loaded from the start of a token on: a sign, a digit, a point and a word
 
 // Up to 7 digits without a point.
 FASTSERVE_HOT const char* scan_short_integer(const char* p, uint64_t& digits) {
     const uint64_t word = load_eight(p) ^ repeat('0');
     const uint64_t others = others_than_digits(word);
-    if (FASTSERVE_UNLIKELY(others <= 0x80)) return nullptr;             // eight digits, or none
+    if (FASTSERVE_UNLIKELY(others == 0 || (others & 0x80) != 0)) return nullptr;    // eight digits, or none
     const int64_t bits = __builtin_ctzll(others) - 7;                   // 8 for each digit
     if (FASTSERVE_UNLIKELY(*p == '0' && bits > 8)) return nullptr;
     digits = join_eight(word << (64 - bits));

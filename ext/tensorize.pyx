@@ -125,6 +125,7 @@ cdef int[17] NUMPY_TYPES = [
     -1, cnp.NPY_FLOAT32, cnp.NPY_UINT8, cnp.NPY_INT8, cnp.NPY_UINT16, cnp.NPY_INT16, cnp.NPY_INT32, cnp.NPY_INT64,
     cnp.NPY_OBJECT, cnp.NPY_BOOL, cnp.NPY_FLOAT16, cnp.NPY_FLOAT64, cnp.NPY_UINT32, cnp.NPY_UINT64, -1, -1, cnp.NPY_UINT16,
 ]
+cdef size_t[17] ITEM_BYTES = [0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0, 0, 2]
 _FLOATS = frozenset((DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16))
 _NOUNS = {"{": "object ", "[": "list ", '"': "string ", "0": "number "}
 _B64_REASONS = {
@@ -201,9 +202,9 @@ cdef object new_array(TensorReader& reader, int64_t rows):
     if reader.dtype == STRING:
         return cnp.PyArray_EMPTY(rank, shape, kind, 0)
     cdef cnp.ndarray array
-    cdef size_t size = <size_t>reader.items * <size_t>cnp.PyDataType_ELSIZE(cnp.PyArray_DescrFromType(kind))
+    cdef size_t size = <size_t>reader.items * ITEM_BYTES[reader.dtype]
     if size <= COPIED_BYTES:
-        array = cnp.PyArray_EMPTY(rank, shape, kind, 0)
+        array = cnp.PyArray_SimpleNew(rank, shape, kind)
         memcpy(cnp.PyArray_DATA(array), reader.buffer.data(), size)
         return array
     return adopt_block(reader.buffer.release(size), rank, shape, kind)

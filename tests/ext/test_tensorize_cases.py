@@ -43,6 +43,26 @@ def test_broken_text_is_refused_by_every_reader(case: dict[str, Any]) -> None:
         Cursor(text).skip()
 
 
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.INT64, DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.STRING])
+@pytest.mark.parametrize("case", BROKEN, ids=names(BROKEN))
+def test_broken_text_is_refused_far_from_the_end_too(case: dict[str, Any], dtype: DType) -> None:
+    """Near the end nothing is loaded ahead: there the readers are others."""
+    for tail in (b" " * 40, b"," * 40, b"]" * 40, b"0" * 40):
+        text = bytes_of(case) + tail
+        if is_refused(text, dtype):
+            with pytest.raises((InvalidJson, InvalidTensor)):
+                Cursor(text).tensor(dtype, "$")
+
+
+def is_refused(text: bytes, dtype: DType) -> bool:
+    """Whether the plain twin refuses it: a tail may mend what a case breaks."""
+    try:
+        reference.tensor(text, dtype)
+    except reference.Refused:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("case", TENSORS, ids=names(TENSORS))
 def test_tensor_is_read_or_refused(case: dict[str, Any]) -> None:
     cursor = Cursor(bytes_of(case))
