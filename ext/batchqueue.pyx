@@ -208,9 +208,7 @@ cdef class BatchQueue:
     cdef Timeline deadlines
     cdef dict expired  # as `entries`: those whose deadline was found to have come, in that order
 
-    def __init__(self, int64_t max_batch_rows, int64_t max_delay_ns, int64_t max_queue_rows):
-        if self.entries is not None:
-            raise RuntimeError("a BatchQueue is made once")
+    def __cinit__(self, int64_t max_batch_rows, int64_t max_delay_ns, int64_t max_queue_rows):
         if max_batch_rows < 1 or max_queue_rows < 1 or max_delay_ns < 0:
             raise ValueError(
                 "expected max_batch_rows and max_queue_rows of at least 1 and max_delay_ns of at least 0,"

@@ -7,6 +7,7 @@ it can neither move nor go away.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
@@ -33,11 +34,9 @@ cdef class Counter:
     """A sum in one 64-bit cell of a shared buffer."""
 
     cdef Py_buffer view
-    cdef int64_t* cell  # borrowed from `view`; NULL until the constructor is through
+    cdef int64_t* cell  # borrowed from `view`; NULL when the constructor failed
 
-    def __init__(self, object cells, Py_ssize_t at):
-        if self.cell is not NULL:
-            raise RuntimeError("a Counter is made once")
+    def __cinit__(self, object cells, Py_ssize_t at):
         self.cell = hold_cells(cells, &self.view, at, 1)
 
     def __dealloc__(self):
@@ -64,20 +63,18 @@ cdef class Histogram:
     """
 
     cdef Py_buffer view
-    cdef int64_t* cells  # borrowed from `view`; NULL until the constructor is through
+    cdef int64_t* cells  # borrowed from `view`; NULL when the constructor failed
     cdef int64_t* bounds  # owned; strictly ascending
     cdef Py_ssize_t bound_count
 
-    def __init__(self, object cells, Py_ssize_t at, tuple bounds not None):
-        if self.cells is not NULL or self.bounds is not NULL:
-            raise RuntimeError("a Histogram is made once")
+    def __cinit__(self, object cells, Py_ssize_t at, tuple bounds not None):
         self.bounds = <int64_t*>malloc((len(bounds) + 1) * sizeof(int64_t))
         if self.bounds is NULL:
             raise MemoryError
         self.bound_count = len(bounds)
         cdef Py_ssize_t i
         for i in range(self.bound_count):
-            self.bounds[i] = bounds[i]
+            self.bounds[i] = PyNumber_Index(bounds[i])  # a plain conversion would cut 0.5 to 0
             if i > 0 and self.bounds[i] <= self.bounds[i - 1]:
                 raise ValueError(f"expected ascending bounds, got {bounds}")
         self.cells = hold_cells(cells, &self.view, at, self.bound_count + 2)
