@@ -3,6 +3,7 @@
 Thread: the repository's. Memory: the last look's stamps, to know files that still grow from finished ones.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Catalog:
         """What is wrong outside of single models, as of the last look."""
 
     def look(self) -> Mapping[str, OnDisk]:
-        """Every model there is now. A place that cannot be read keeps the models it had: they are not unloaded."""
+        """Every model there is now. What cannot be read is kept as it was: it is not unloaded."""
         found: dict[str, OnDisk] = {}
         problems: list[str] = []
         for place, name in self._places():
@@ -49,11 +50,10 @@ class Catalog:
 
     def _look_at(self, place: Path, name: str | None, found: dict[str, OnDisk], problems: list[str]) -> None:
         here = find_models(place)
+        problems.extend(here.problems)
         if not here.models and not place.exists():
-            problems.extend(here.problems)
             found.update((n, disk) for n, disk in self._last.items() if disk.place == place)
             return
-        problems.extend(here.problems)
         for files in _named(here, name):
             if files.name in found and found[files.name].place != place:
                 problems.append(
@@ -61,6 +61,9 @@ class Catalog:
                 )
                 continue
             found[files.name] = self._on_disk(place, files)
+        for model, before in self._last.items():
+            if before.place == place and found.get(model, before).place == place:
+                _keep_hidden(model, before, found)
 
     def _on_disk(self, place: Path, files: ModelFiles) -> OnDisk:
         config = self._by_name.get(files.name, ModelConfig(name=files.name))
@@ -90,3 +93,27 @@ def _named(here: Found, name: str | None) -> list[ModelFiles]:
     if len(here.models) == 1:
         return [replace(here.models[0], name=name)]
     return [files for files in here.models if files.name == name]
+
+
+def _keep_hidden(model: str, before: OnDisk, found: dict[str, OnDisk]) -> None:
+    """Put back into `found` the versions of `before` that are not seen now because a folder cannot be read."""
+    now = found.get(model)
+    seen = {} if now is None else now.versions
+    hidden = {n: path for n, path in before.versions.items() if n not in seen and _is_hidden(path, before.place)}
+    if hidden:
+        known = replace(before, versions={}, stamps={}) if now is None else now
+        stamps = {n: before.stamps[n] for n in hidden}
+        found[model] = replace(known, versions={**seen, **hidden}, stamps={**known.stamps, **stamps})
+
+
+def _is_hidden(path: Path, place: Path) -> bool:
+    """Whether a folder between `place` and `path` is there and cannot be listed: a stale mount, rights taken away."""
+    for folder in (place, *(parent for parent in reversed(path.parents) if place in parent.parents)):
+        try:
+            with os.scandir(folder):
+                pass
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,91 @@
+"""Threads that take what doors hand over: in order, at lower priority, and whatever the work does."""
+
+import gc
+import logging
+import os
+import threading
+import weakref
+from queue import Queue
+
+import pytest
+
+from fastserve.engine.executor import NICENESS, Executor, on_executor_thread
+
+WITHIN_S = 10.0
+
+
+def test_work_is_done_in_order_on_a_thread_behind_the_doors() -> None:
+    executor = Executor(1)
+    done: Queue[tuple[int, bool, int]] = Queue()
+    for i in range(5):
+        executor.post(
+            lambda i=i: done.put(  # type: ignore[misc]
+                (i, on_executor_thread(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            )
+        )
+    assert [done.get(timeout=WITHIN_S) for _ in range(5)] == [(i, True, NICENESS) for i in range(5)]
+    executor.stop()
+    assert not on_executor_thread()
+
+
+def test_there_are_as_many_threads_as_asked_for() -> None:
+    executor = Executor(3)
+    all_here = threading.Barrier(4)
+    for _ in range(3):
+        executor.post(all_here.wait)
+    all_here.wait(WITHIN_S)
+    executor.stop()
+
+
+def test_bad_work_is_logged_and_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    executor = Executor(1)
+    done: Queue[None] = Queue()
+
+    def fail() -> None:
+        raise RuntimeError("bad work")
+
+    logging.getLogger("fastserve").propagate = True
+    executor.post(fail)
+    executor.post(lambda: done.put(None))
+    done.get(timeout=WITHIN_S)
+    executor.stop()
+    assert "bad work" in caplog.text
+
+
+def test_stopping_finishes_what_was_posted_and_ends_the_threads() -> None:
+    before = threading.active_count()
+    executor = Executor(2)
+    done: list[int] = []
+    for i in range(20):
+        executor.post(lambda i=i: done.append(i))  # type: ignore[misc]
+    executor.stop()
+    assert sorted(done) == list(range(20))
+    assert threading.active_count() == before
+
+
+def test_the_executor_may_be_stopped_by_its_own_work() -> None:
+    executor = Executor(2)
+    stopped = threading.Event()
+
+    def stop() -> None:
+        executor.stop()
+        stopped.set()
+
+    executor.post(stop)
+    assert stopped.wait(WITHIN_S)
+
+
+def test_work_that_is_done_is_let_go_at_once() -> None:
+    class Body:
+        def __call__(self) -> None:
+            pass
+
+    executor = Executor(1)
+    body = Body()
+    gone = threading.Event()
+    watch = weakref.ref(body, lambda _: gone.set())
+    executor.post(body)
+    del body
+    gc.collect()
+    assert gone.wait(WITHIN_S), watch()
+    executor.stop()
