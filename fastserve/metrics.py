@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from fastserve._ext.meters import Counter, Histogram
 
 PAGE_CELLS = 512
+_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 Labels = tuple[tuple[str, str], ...]
 """Sorted names and values: the identity of a series within its family."""
@@ -143,7 +144,8 @@ class Metrics:
         """The family of that name. Under the lock."""
         family = self._families.get(name)
         if family is None:
-            kind(name, text)  # refuses a name that Prometheus does not take
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"expected a name that Prometheus takes, got {name!r}")
             family = self._families[name] = _Family(kind, text)
         if family.kind is not kind:
             raise ValueError(f"expected {name} to stay a {family.kind.__name__}, got a {kind.__name__}")
