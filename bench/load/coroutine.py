@@ -4,7 +4,7 @@
 """
 
 from fastserve.cli.main import main
-from fastserve.http import direct
+from fastserve.server import worker
 
 
 def unsupported() -> str:
@@ -13,5 +13,5 @@ def unsupported() -> str:
 
 
 if __name__ == "__main__":
-    direct.unsupported = unsupported
+    worker.unsupported = unsupported
     main()

@@ -13,8 +13,8 @@ batcher.INLINE_NS = NEVER
 
 from bench.load.coroutine import unsupported  # noqa: E402 - after the limits
 from fastserve.cli.main import main  # noqa: E402
-from fastserve.http import direct  # noqa: E402
+from fastserve.server import worker  # noqa: E402
 
 if __name__ == "__main__":
-    direct.unsupported = unsupported
+    worker.unsupported = unsupported
     main()

@@ -16,6 +16,7 @@ from msgspec import Struct
 from bench.load import machine, wrk
 from bench.load.cells import Cell
 from bench.load.contenders import CONTENDERS, RAW, server
+from bench.load.machine import Machine, Moment
 from bench.load.servers import ROOT, Server
 from bench.load.workload import Workload
 from bench.load.wrk import Drive, Figures
@@ -40,8 +41,8 @@ class Measured(Struct, kw_only=True):
     """One cell, measured."""
 
     seconds: float
-    machine: machine.Machine
-    begun: machine.Moment
+    machine: Machine
+    begun: Moment
     rounds: list[Round]
 
 
@@ -121,7 +122,7 @@ def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: fl
 
 @contextmanager
 def _stage(cell: Cell, workloads: dict[str, Workload], seconds: float) -> Iterator[Stage]:
-    models = workloads[cell.workload].repository.parent if cell.beside else workloads[cell.workload].repository
+    models = workloads[cell.workload].repository
     with ExitStack() as stack:
         names = [name for name in cell.contenders if name != RAW]
         servers = {name: stack.enter_context(server(name, models)) for name in names}

@@ -28,7 +28,7 @@ class Workload:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.path = f"/v1/models/{name}:predict"
-        self.repository = folder / name
+        self.repository = folder / "models"
         self.model_file = self.repository / name / "1" / "model.onnx"
         self.body_file = folder / f"{name}.json"
         self.model_file.parent.mkdir(parents=True)
