@@ -32,12 +32,13 @@ format: .make/test
 
 # Micro benchmarks, then the server under load (wrk, from Debian), then bench/README.md from both.
 bench: .make/test .make/ext
-	$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only --benchmark-json=build/micro.json
+	$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only --benchmark-json=bench/results/micro.json
 	$(BIN)/python -m bench.load
 	$(BIN)/python -m bench.render
 
 # The tests of the native code under AddressSanitizer and UBSan, in a copy, so that the fast build stays as it is.
-# libstdc++ is loaded first as well: the sanitizer must find C++'s throw when it starts. Python frees nothing at exit.
+# libstdc++ is loaded first as well: the sanitizer must find C++'s throw when it starts. Python frees nothing at exit, so
+# leaks are not looked for; what the sanitizer says goes past pytest's capture.
 sanitize: .make/test
 	@mkdir -p $(SANITIZED)
 	tar -c --exclude='*.so' ext fastserve tests bench setup.py pyproject.toml README.md LICENSE | tar -x -C $(SANITIZED)
@@ -45,7 +46,7 @@ sanitize: .make/test
 	cd $(SANITIZED) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/ext
+	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider --capture=sys --timeout=600 tests/ext
 
 wheel: .make/wheel
 	@ls -1 dist/*.whl
