@@ -6,6 +6,7 @@ Memory: the cells of counters and histograms stand in pages, which live as long 
 series that is still counted into does no harm and is not rendered.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
