@@ -24,7 +24,6 @@ _NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
 Labels = tuple[tuple[str, str], ...]
 """Sorted names and values: the identity of a series within its family."""
 
-
 Rows = Iterable[tuple[Sequence[str], float]]
 """Label values and a value, for each series of a family."""
 
@@ -124,7 +123,7 @@ class Metrics:
         for name, (text, label_names, read) in asked:
             gauges = GaugeMetricFamily(name, text, labels=label_names)
             for values, value in read():
-                gauges.add_metric(values, value)
+                gauges.add_metric([_readable(each) for each in values], value)
             yield gauges
 
     def _series(
@@ -163,10 +162,12 @@ class Metrics:
 
 
 def _identity(labels: Mapping[str, str]) -> Labels:
-    """Sorted labels, with lone surrogates replaced: they have no UTF-8, and one of them would spoil the whole text."""
-    if all(value.isascii() for value in labels.values()):
-        return tuple(sorted(labels.items()))
-    return tuple(sorted((name, value.encode("utf-8", "replace").decode()) for name, value in labels.items()))
+    return tuple(sorted((name, _readable(value)) for name, value in labels.items()))
+
+
+def _readable(value: str) -> str:
+    """`value` with lone surrogates replaced: they have no UTF-8, and one of them would spoil the whole text."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _rendered(name: str, family: _Family, series: list[tuple[Labels, _Series]]) -> Metric:

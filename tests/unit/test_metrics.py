@@ -68,6 +68,18 @@ def test_a_later_gauge_takes_the_place_of_the_first() -> None:
     assert samples(metrics) == {("a", (("model", "m"),)): 2.0}
 
 
+def test_a_family_is_asked_for_its_series_each_time() -> None:
+    metrics = Metrics()
+    states = {"iris": "READY", "di\udce9ts": "FAILED"}  # a name on disk that is no UTF-8
+    metrics.family("info", "I.", ("model", "state"), lambda: [(item, 1.0) for item in states.items()])
+    assert samples(metrics) == {
+        ("info", (("model", "iris"), ("state", "READY"))): 1.0,
+        ("info", (("model", "di?ts"), ("state", "FAILED"))): 1.0,
+    }
+    states.clear()
+    assert samples(metrics) == {}
+
+
 def test_series_with_the_labels_go_and_the_others_stay() -> None:
     metrics = Metrics()
     for model in ("old", "new"):
