@@ -99,7 +99,7 @@ class VersionStatus(Struct, frozen=True):
     reason: str = ""
 
 
-class InferRequest(Struct):
+class InferRequest(Struct, gc=False):
     """What a protocol asks of the engine.
 
     `inputs`: every input of the signature by name. `outputs`: names wanted, None for all, in the signature's order.
@@ -114,7 +114,7 @@ class InferRequest(Struct):
     priority: int = 0
 
 
-class Timing(Struct):
+class Timing(Struct, gc=False):
     """Where one request's time went. `batch_rows`: rows of the batch that it rode in."""
 
     queue_ns: int = 0
@@ -122,7 +122,7 @@ class Timing(Struct):
     batch_rows: int = 0
 
 
-class InferResult(Struct):
+class InferResult(Struct, gc=False):
     """What the engine answers. Arrays are the receiver's own."""
 
     model: str

@@ -185,7 +185,7 @@ class Batcher:
                     self._free.append(runner)
                 self._arm(now)
             for ticket in expired:
-                ticket.resolve(_too_late())
+                ticket.resolve(too_late())
             if not tickets:
                 return
             self._run(tickets, runner)
@@ -260,9 +260,10 @@ class Batcher:
                 late += [ticket for ticket in tickets if ticket.deadline_ns and ticket.deadline_ns <= now_ns]
             runners = self._ready_runners(now_ns)
         for ticket in late:
-            ticket.resolve(_too_late())
+            ticket.resolve(too_late())
         self._start(runners, serve_here=False)
 
 
-def _too_late() -> DeadlineExceeded:
+def too_late() -> DeadlineExceeded:
+    """The error for a request whose time is over."""
     return DeadlineExceeded("Timed out waiting for notification")

@@ -12,7 +12,7 @@ from msgspec import Struct
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import Config, ModelConfig
 from fastserve.engine.batch import Ticket
-from fastserve.engine.batcher import Batcher
+from fastserve.engine.batcher import Batcher, too_late
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.executor import Executor, lower_priority
 from fastserve.engine.lease import Lease
@@ -92,14 +92,17 @@ class Engine:
     def submit(self, lease: Lease, request: InferRequest, answer: Answer) -> Pending | None:
         """Run `request`; `answer` is called exactly once, now or later, from any thread. None: it was called.
 
-        Raises InvalidRequest or InvalidTensor where the request does not fit the signature, QueueFull.
+        Raises InvalidRequest or InvalidTensor where the request does not fit the signature, QueueFull, DeadlineExceeded.
         """
         validator = lease.validator
         rows = validator.rows(request)
         inputs = request.inputs
         size = rows if validator.fixed_rows else validator.size(inputs, rows)
+        now = self.clock()
         if request.received_ns:
-            lease.meters.decode.observe(self.clock() - request.received_ns)
+            lease.meters.decode.observe(now - request.received_ns)
+        if request.deadline_ns and request.deadline_ns <= now:
+            raise too_late()
         if lease.batcher.run_inline(request, rows, size, answer):
             return None
         ticket = Ticket(

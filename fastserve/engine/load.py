@@ -3,6 +3,7 @@
 Thread: the one that looks at the repository, at lower priority than the doors.
 """
 
+import logging
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,15 @@ from fastserve.engine.meters import ModelMeters
 from fastserve.engine.plan import Plan
 from fastserve.engine.timer import Alarm
 from fastserve.engine.validate import Validator
+from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
 from fastserve.types import Tensor
 
 MEASURE_UP_TO_NS = 20_000_000
 """Larger batches than the first one that takes so long are not measured at load: they go to the queue anyway."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Tools(Struct, frozen=True):
@@ -118,7 +123,11 @@ def _measure(model: LoadedModel, runners: list[Runner], costs: CostTable, max_ro
     sizes = [1]
     while model.batching.batchable and sizes[-1] * 2 <= max_rows:
         sizes.append(sizes[-1] * 2)
-    measured(costs, sizes, lambda rows: _run_example(model, runners[0], rows), clock, MEASURE_UP_TO_NS)
+    try:
+        measured(costs, sizes, lambda rows: _run_example(model, runners[0], rows), clock, MEASURE_UP_TO_NS)
+    except FastServeError as error:
+        # Requests of that size may fail too, each for itself; smaller ones are served, and none is run on a door's thread.
+        _log.warning("batches larger than those of the probe run fail: %s", error)
 
 
 def _run_example(model: LoadedModel, runner: Runner, rows: int) -> None:

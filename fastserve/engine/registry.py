@@ -191,12 +191,11 @@ class Registry:
             fresh.loaded = self._load(config, number, entry.disk.versions[number], lambda: self._gone(entry, number))
         except LoadFailed as error:
             _log.error("model %s version %d: %s", config.name, number, error)
-            if before is not None and before.loaded is not None:
-                # The same version's changed files do not load: what was loaded from them before serves on.
-                before.stamp, before.reason = fresh.stamp, f"the changed files do not load: {error}"
-                return
-            fresh.state, fresh.reason = VersionState.FAILED, str(error)
-            entry.versions[number] = fresh
+            self._leave_aside(entry, number, fresh, str(error))
+            return
+        except Exception:  # the loader's edge: one model must not keep the others from being looked at
+            _log.exception("model %s version %d: loading failed", config.name, number)
+            self._leave_aside(entry, number, fresh, "loading failed; the server's log says more")
             return
         fresh.state = VersionState.READY
         if before is not None and before.loaded is not None:
@@ -206,6 +205,16 @@ class Registry:
         _log.info("model %s version %d: ready", config.name, number)
         # Published at once, beside the versions that it replaces: those go when all of the model's are loaded.
         self._publish(entry, sorted({*entry.serving, number}))
+
+    @staticmethod
+    def _leave_aside(entry: _Model, number: int, fresh: _Version, reason: str) -> None:
+        """What does not load is remembered with its reason; what was loaded from the same version before serves on."""
+        before = entry.versions.get(number)
+        if before is not None and before.loaded is not None:
+            before.stamp, before.reason = fresh.stamp, f"the changed files do not load: {reason}"
+            return
+        fresh.state, fresh.reason = VersionState.FAILED, reason
+        entry.versions[number] = fresh
 
     def _publish(self, entry: _Model, numbers: list[int]) -> None:
         """Serve exactly `numbers`, in one step; the others are let go and drain."""

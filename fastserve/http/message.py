@@ -4,12 +4,13 @@ Thread: a request belongs to the thread that runs its route; a `Reply` may be ca
 Memory: `body` is the door's own bytes object; nothing is copied out of it unless a codec does.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from fastserve.errors import FastServeError
+from fastserve.errors import FastServeError, InternalError
 from fastserve.types import Answer, InferResult
 
 Headers = list[tuple[str, str]]
@@ -20,6 +21,9 @@ Subject = tuple[str, str]
 
 NOBODY: Subject = ("", "")
 """The subject of a request that names no model that is served."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class HeaderMap(Protocol):
@@ -45,7 +49,7 @@ class ErrorEncoder(Protocol):
         """`error` in the protocol's body and status."""
 
 
-class Response(Struct, frozen=True):
+class Response(Struct, frozen=True, gc=False):
     """A finished answer."""
 
     status: int
@@ -53,7 +57,7 @@ class Response(Struct, frozen=True):
     body: bytes
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """A request whose body has arrived, decompressed and within its limit."""
 
     method: str
@@ -70,10 +74,10 @@ class Reply:
     """Where the answer goes, exactly once: the first of `send` and `fail` wins, later ones are dropped.
 
     Doors extend it with where it goes. `subject`: (model, version) of the request, for metrics; set once they are known.
-    `pending`: how to give up on it, while it waits. `error`: what `fail` was told.
+    `pending`: how to give up on it, while it waits. `gone`: the client is. `error`: what `fail` was told.
     """
 
-    __slots__ = ("_arguments", "_encode", "done", "error", "pending", "protocol", "subject")
+    __slots__ = ("_arguments", "_encode", "done", "error", "gone", "pending", "protocol", "subject")
 
     def __init__(self, protocol: "ErrorEncoder") -> None:
         self.protocol = protocol
@@ -81,6 +85,7 @@ class Reply:
         self.pending: Pending | None = None
         self.error: FastServeError | None = None
         self.done = False
+        self.gone = False
 
     def deliver(self, response: Response) -> None:
         """The door's part: send `response`. Called once."""
@@ -97,6 +102,13 @@ class Reply:
         self.error = error
         self.send(self.protocol.encode_error(error))
 
+    def give_up(self) -> None:
+        """The client went away: leave the queue, now or as soon as the request gets there (see `Site.run_here`)."""
+        self.gone = True
+        pending = self.pending
+        if pending is not None and not self.done:
+            pending.cancel()
+
     def then(self, encode: Callable[..., Response], *arguments: Any) -> Answer:
         """An `Answer` for the engine: `encode(result, *arguments)` is sent, an error goes to `fail`. Asked for once."""
         self._encode = encode
@@ -111,5 +123,9 @@ class Reply:
             response = self._encode(outcome, *self._arguments)
         except FastServeError as error:
             self.fail(error)
+            return
+        except Exception:  # the app's edge: what the model answered cannot be written
+            _log.exception("an answer could not be encoded")
+            self.fail(InternalError())
             return
         self.send(response)

@@ -190,6 +190,16 @@ def test_a_model_none_of_whose_versions_loads_is_not_there_and_the_others_serve(
         disk.newest("m")
 
 
+def test_a_loader_that_breaks_is_logged_and_the_other_models_are_served(caplog: pytest.LogCaptureFixture):
+    disk = Disk()
+    disk.while_loading = lambda: 1 / 0 if disk.loads[-1] == "m/1" else None
+    disk.models = {"m": {1: "v1"}, "other": {1: "fine"}}
+    disk.look()
+    assert disk.newest("other") == 1
+    assert disk.registry.status("m")[0].state is VersionState.FAILED
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_model_that_is_being_loaded_says_so():
     disk = Disk()
     disk.models["m"] = {1: "v1"}
