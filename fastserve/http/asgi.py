@@ -111,8 +111,7 @@ class AsgiDoor:
 async def _watch(receive: Receive, reply: Reply) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    if reply.pending is not None:
-        reply.pending.cancel()
+    reply.give_up()
 
 
 def _headers(scope: dict[str, Any]) -> dict[str, str]:

@@ -78,4 +78,6 @@ def _inflate(body: bytes, window_bits: int, name: str, max_body_bytes: int) -> b
         raise PayloadTooLarge(max_body_bytes)
     if not inflater.eof:
         raise InvalidRequest(f"the body is not valid {name}: it ends early")
+    if inflater.unused_data:  # never dropped silently; several members in a row would have to be counted and bounded
+        raise InvalidRequest(f"the body is not valid {name}: more data follows its end")
     return unfolded

@@ -130,9 +130,8 @@ class ClientGone:
 
     def __call__(self, _: Any) -> None:
         """Take the request out of the queue, if it still waits."""
-        pending = self._reply.pending
-        if not self._reply.done and pending is not None:
-            pending.cancel()
+        if not self._reply.done:
+            self._reply.give_up()
 
 
 class DirectDoor:

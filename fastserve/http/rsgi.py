@@ -6,7 +6,7 @@ Thread: the loop's. Answers that finish on other threads are brought here togeth
 import asyncio
 from typing import Any
 
-from fastserve.errors import BodyTimeout, FastServeError
+from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
@@ -117,6 +117,10 @@ class RsgiDoor:
             if self._bodies.end(task):
                 raise BodyTimeout from None
             raise
+        except FastServeError:
+            raise
+        except Exception as error:  # Granian's: the client went away, or its chunks are none
+            raise InvalidRequest("the body could not be read to its end") from error
         finally:
             self._bodies.end(task)
 
@@ -134,5 +138,4 @@ class RsgiDoor:
 
 async def _watch(proto: Any, reply: Reply) -> None:
     await proto.client_disconnect()
-    if reply.pending is not None:
-        reply.pending.cancel()
+    reply.give_up()

@@ -9,7 +9,7 @@ from functools import partial
 
 from fastserve._ext.meters import Counter, Histogram
 from fastserve.clock import Clock
-from fastserve.errors import ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
+from fastserve.errors import Cancelled, ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
 from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
 from fastserve.http.routes import Protocol, Route
@@ -82,7 +82,9 @@ class Site:
         """Answer through `reply`, now or later; reading the body happens now, on this thread."""
         assert route.infer is not None
         try:
-            reply.pending = route.infer(request, reply)
+            reply.pending = pending = route.infer(request, reply)
+            if reply.gone and pending is not None:
+                pending.cancel()
         except FastServeError as error:
             reply.fail(error)
         except Exception:  # the app's edge
@@ -131,11 +133,17 @@ class Site:
         return Response(response.status, response.headers + cors, response.body)
 
     def _run_offloaded(self, route: Route, request: Request, reply: Reply, encoding: str | None) -> None:
+        if reply.gone:
+            reply.fail(Cancelled("the client went away"))
+            return
         if encoding is not None:
             try:
                 request.body = decompressed(request.body, encoding, self.max_body_bytes)
             except FastServeError as error:
                 reply.fail(error)
+                return
+            except Exception:  # the app's edge
+                self.failed(reply)
                 return
         self.run_here(route, request, reply)
 

@@ -11,6 +11,8 @@ from fastserve.errors import FastServeError
 from fastserve.http.routes import Protocol, Route
 
 MAX_REMEMBERED = 4096
+MAX_REMEMBERED_CHARS = 512
+"""Longer paths are looked up each time: clients choose them, and they would be held."""
 
 
 class Match(Struct, frozen=True):
@@ -35,7 +37,7 @@ class PathTable:
         match = self._remembered.get(key)
         if match is None:
             match = self._look_up(method, path)
-            if match.route is not None:
+            if match.route is not None and len(path) <= MAX_REMEMBERED_CHARS:
                 if len(self._remembered) >= MAX_REMEMBERED:
                     self._remembered.clear()
                 self._remembered[key] = match
