@@ -6,6 +6,7 @@
 #pragma once
 
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -140,8 +141,16 @@ class Digits {
 
 // Sign of |token| - |value|, exactly. `value` is a multiple of 2^-160 below 2^130.
 FASTSERVE_COLD inline int compare_exactly(const char* start, const char* end, const Decimal& decimal, double value) {
+    const double magnitude = value < 0 ? -value : value;
+    if (is_short(decimal) && decimal.digits <= (uint64_t{1} << 53)) {
+        // Whole numbers in small types lie half way often. A fused multiply-add rounds once: its sign is the difference's.
+        const double digits = static_cast<double>(static_cast<int64_t>(decimal.digits));
+        const double beyond = decimal.exponent < 0 ? -std::fma(magnitude, kExactPowers[-decimal.exponent], -digits)
+                                                   : std::fma(digits, kExactPowers[decimal.exponent], -magnitude);
+        return (beyond > 0) - (beyond < 0);
+    }
     char exact[256];
-    const auto written = std::to_chars(exact, exact + sizeof(exact), value < 0 ? -value : value, std::chars_format::fixed, 160);
+    const auto written = std::to_chars(exact, exact + sizeof(exact), magnitude, std::chars_format::fixed, 160);
     Digits ours(start, end);
     Digits theirs(exact, written.ptr);
     int64_t fraction_digits = 0;

@@ -283,7 +283,9 @@ FASTSERVE_HOT const char* scan_number(Text& text, const char* p, const char* dig
         out.integer = false;
         magnitude += power;
     }
-    if (FASTSERVE_UNLIKELY(magnitude > 300) && is_too_big(start, p, text)) return text.syntax(start, "a number too large for a double");
+    if (FASTSERVE_UNLIKELY(magnitude > 300) && is_too_big(start, p, text)) {
+        return text.syntax(start, "a number too large for a double");
+    }
     return p;
 }
 

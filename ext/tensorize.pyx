@@ -79,7 +79,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
         int max_rank
         int dtype
         cbool alone
-        const char* read(Text& text, const char* p)
+        const char* read(Text& text, const char* p) except +
         StringSpan* spans()
 
     cdef cppclass Column "fastserve::RowReader::Column":
@@ -94,7 +94,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
         cstring unknown
         cbool allocate(int count)
         Column& column(int index)
-        const char* read(Text& text, const char* p)
+        const char* read(Text& text, const char* p) except +
 
     int mark_bytes(const char* p)
     const char* skip_space(const char* p, const char* end)
@@ -102,7 +102,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
     const char* skip_string(Text& text, const char* p)
     const char* skip_key(Text& text, const char* p)
     const char* skip_scalar(Text& text, const char* p)
-    const char* read_b64_object(Text& text, const char* p, Quoted& value)
+    const char* read_b64_object(Text& text, const char* p, Quoted& value) except +
     void unescape(const char* p, const char* end, cstring& out) except +
     Base64 decode_base64(const char* p, const char* end, cstring& out) except +
 
