@@ -106,6 +106,8 @@ struct Narrow {
     static constexpr int MAX_POWER = 45;
     static constexpr auto POWERS = powers_of_ten<std::uint64_t, 64, MIN_POWER, MAX_POWER>();
 
+    static int length(Word digits) { return count_digits(digits); }
+
     // floor(g * c), with the lowest bit set when the rest is not zero. g is up to 1 too large, hence the 1.
     static Word scale(std::uint64_t g, Word c) {
         const std::uint64_t low = (g & 0xFFFFFFFF) * c;
@@ -122,6 +124,11 @@ struct Double {
     static constexpr int MIN_POWER = -292;
     static constexpr int MAX_POWER = 324;
     static constexpr auto POWERS = powers_of_ten<uint128, 128, MIN_POWER, MAX_POWER>();
+
+    static int length(Word digits) {
+        if (__builtin_expect(digits < 1000000000000000, 0)) return count_digits(digits);  // subnormal, or short by chance
+        return 16 + (digits >= 10000000000000000);
+    }
 
     static Word scale(uint128 g, Word c) {
         const uint128 low = uint128{static_cast<std::uint64_t>(g)} * c;
@@ -248,7 +255,7 @@ inline char* lay_out(char* out, std::uint64_t digits, int exponent) {
 
 template <class Type>
 inline char* write_decimal(char* out, Decimal<Type> decimal) {
-    const int length = count_digits(decimal.digits);
+    const int length = Type::length(decimal.digits);
     return lay_out<Type>(out, decimal.digits * POWERS_OF_TEN[Type::DIGITS - length], decimal.power + length - 1);
 }
 

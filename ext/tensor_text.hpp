@@ -104,14 +104,31 @@ private:
 
 // ---- numbers -----------------------------------------------------------------------------------------------------------
 
+// A number below 10^4 in the same way as `eight_digits`, in half the steps: most whole numbers are small.
+inline std::uint32_t four_digits(std::uint32_t value) {
+    const std::uint32_t hundreds = (value * 10486) >> 20;
+    const std::uint32_t twos = hundreds | ((value - 100 * hundreds) << 16);
+    const std::uint32_t tens = ((twos * 103) >> 10) & 0x000F000F;
+    return tens | ((twos - 10 * tens) << 8);
+}
+
+// Write the digits, one a byte and the first in the lowest, without the zeros in front of them.
+template <class Digits>
+inline char* write_digits(char* out, Digits digits) {
+    constexpr Digits LAST = Digits{1} << (8 * sizeof(Digits) - 8);  // the last digit stays, a 0 as well
+    const int zeros = __builtin_ctzll(digits | LAST) / 8;
+    const Digits text = (digits | static_cast<Digits>(EIGHT_ZEROS)) >> (8 * zeros);
+    std::memcpy(out, &text, sizeof text);
+    return out + sizeof text - zeros;
+}
+
 inline char* write_natural(char* out, std::uint64_t value) {
-    if (value < 10) {
-        *out = static_cast<char>('0' + value);
-        return out + 1;
-    }
-    const int length = count_digits(value);
-    for (char* place = out + length; place != out; value /= 10) *--place = static_cast<char>('0' + value % 10);
-    return out + length;
+    if (value < 10000) return write_digits(out, four_digits(static_cast<std::uint32_t>(value)));
+    if (value < 100000000) return write_digits(out, eight_digits(static_cast<std::uint32_t>(value)));
+    out = write_natural(out, value / 100000000);
+    const std::uint64_t text = in_ascii(eight_digits(static_cast<std::uint32_t>(value % 100000000)));
+    std::memcpy(out, &text, sizeof text);
+    return out + sizeof text;
 }
 
 template <class Int>

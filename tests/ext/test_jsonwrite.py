@@ -133,6 +133,15 @@ def test_a_number_is_written_as(value: float, dtype: DType, expected: str) -> No
     assert text([[value]], dtype) == f"[[{expected}]]"
 
 
+def test_whole_numbers_of_every_length_are_written_in_full() -> None:
+    near_powers = [10**power + step for power in range(20) for step in (-1, 0, 1)]
+    for dtype in (DType.UINT16, DType.UINT64, DType.INT64, DType.INT32):
+        limits = np.iinfo(dtype.numpy)
+        values = [*range(2**16), *near_powers, *(-value for value in near_powers), limits.min, limits.max]
+        fitting = [value for value in values if limits.min <= value <= limits.max]
+        assert text(fitting, dtype) == "[" + ",".join(map(str, fitting)) + "]"
+
+
 def test_any_byte_but_0_is_true() -> None:
     assert jsonwrite.tensor(b"", np.array([0, 1, 2, 255], np.uint8).view(bool), DType.BOOL, False, b"") == (
         b"[false,true,true,true]"
