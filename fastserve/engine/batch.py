@@ -24,7 +24,7 @@ class Ticket:
     """A request in the queue or in a run, and whom to tell. Resolved exactly once, by whoever claims it first.
 
     Tickets of one `bucket` may share a run. `size`: what a run of it costs, in rows of the size measured at load.
-    `lease`: what keeps the version alive until the ticket is gone; a version is replaced while requests wait for it.
+    `lease`: what keeps the version alive until the ticket is answered; versions are replaced while requests wait for them.
     """
 
     __slots__ = (
@@ -81,6 +81,7 @@ class Ticket:
                 answer(outcome)
             except Exception:  # the batch runner's edge: one bad answer costs neither the slot nor the others theirs
                 _log.exception("an answer could not be given")
+            self.lease = None  # whoever may still cancel holds the ticket, and would hold the version
 
 
 def _answered(_: InferResult | FastServeError) -> None:

@@ -1,0 +1,457 @@
+"""Every door answers once, in the protocol's shape, within its limits; and nobody waits for clients that are gone."""
+
+import gzip
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fastserve.errors import Cancelled, DeadlineExceeded
+from fastserve.http.direct import DirectReply
+from fastserve.http.message import Response
+from fastserve.http.site import OFFLOAD_BYTES
+from fastserve.http.table import MAX_REMEMBERED, MAX_REMEMBERED_CHARS, PathTable
+from tests.support.fake_doors import (
+    DOORS,
+    MAX_BODY_BYTES,
+    TEXT,
+    TIMEOUT_S,
+    DirectExchange,
+    FakeDirectDoor,
+    FakeDoor,
+    FakeLoopDoor,
+    Toy,
+)
+
+BIG = bytes(OFFLOAD_BYTES)
+OK = Response(200, TEXT, b"done")
+
+MakeDoor = Callable[..., FakeDoor]
+
+
+@pytest.fixture(params=sorted(DOORS))
+def make(request: pytest.FixtureRequest) -> Iterator[MakeDoor]:
+    made: list[FakeDoor] = []
+
+    def make(**site: Any) -> FakeDoor:
+        made.append(DOORS[request.param](**site))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def door(make: MakeDoor) -> FakeDoor:
+    return make()
+
+
+@pytest.fixture(params=["rsgi", "asgi"])
+def loop_door(request: pytest.FixtureRequest) -> Iterator[FakeDoor]:
+    """The doors that take every request."""
+    door = DOORS[request.param]()
+    yield door
+    door.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_seen() -> None:
+    logging.getLogger("fastserve").propagate = True
+
+
+# --- answers
+
+
+def test_an_answer_that_is_there_at_once_goes_out(door: FakeDoor):
+    sent = door.post("/echo", b"hello")
+    assert (sent.status, sent.body) == (200, b"hello")
+    assert sent.headers["content-type"] == "text/plain"
+    assert door.count('fastserve_requests_total{model="m",protocol="toy",status="200",version="1"}') == 1
+    assert door.count('fastserve_request_seconds_count{model="m",protocol="toy"}') == 1
+
+
+def test_an_answer_that_comes_later_goes_out_once(door: FakeDoor):
+    sent = door.post("/later")
+    assert not sent.answered
+    (waiting,) = door.toy.waiting
+    waiting.reply.send(OK)
+    waiting.reply.send(Response(500, TEXT, b"too late"))
+    waiting.reply.fail(Cancelled("too late"))
+    door.settle()
+    assert (sent.status, sent.body) == (200, b"done")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/refuse", 400), ("/full", 429), ("/break", 500)])
+def test_errors_come_in_the_protocols_shape(door: FakeDoor, caplog: pytest.LogCaptureFixture, path: str, status: int):
+    sent = door.post(path)
+    assert sent.status == status
+    assert sent.body.startswith(b'{"toy":')
+    assert ("retry-after" in sent.headers) == (status == 429)
+    assert b"own fault" not in sent.body
+    assert ("our own fault" in caplog.text) == (status == 500)
+
+
+def test_a_path_of_nobody_is_told_so(loop_door: FakeDoor):
+    sent = loop_door.post("/nowhere")
+    assert (sent.status, sent.body) == (404, b'{"toy":"no POST /nowhere"}')
+
+
+def test_a_route_that_waits_is_waited_for(loop_door: FakeDoor, caplog: pytest.LogCaptureFixture):
+    assert loop_door.post("/waits", b"long").body == b"waited long"
+    assert loop_door.post("/waits-badly").status == 500
+    assert "our own fault" in caplog.text
+
+
+def test_a_get_without_a_body_is_not_waited_for(loop_door: FakeDoor):
+    assert loop_door.request("GET", "/echo").status == 200
+
+
+def test_an_answer_that_cannot_be_written_is_a_500_and_leaves_a_traceback(
+    door: FakeDoor, caplog: pytest.LogCaptureFixture
+):
+    sent = door.post("/later")
+
+    def broken(_: Any) -> Response:
+        raise RuntimeError("cannot be encoded")
+
+    door.toy.waiting[0].reply.then(broken)("a result")  # type: ignore[arg-type]
+    door.settle()
+    assert sent.status == 500
+    assert "cannot be encoded" in caplog.text
+
+
+def test_refusals_are_counted_by_reason(door: FakeDoor):
+    door.post("/full")
+    door.post("/later")
+    door.toy.waiting[0].reply.fail(DeadlineExceeded("too late"))
+    door.settle()
+    assert door.count('fastserve_refused_total{reason="queue_full"}') == 1
+    assert door.count('fastserve_refused_total{reason="deadline"}') == 1
+
+
+# --- bodies
+
+
+def test_a_body_may_come_in_pieces(loop_door: FakeDoor):
+    for declared in (6, None):
+        sent = loop_door.request("POST", "/echo", declared=declared)
+        sent.send(b"abc", more=True)
+        assert not sent.answered
+        sent.send(b"def")
+        assert sent.body == b"abcdef"
+
+
+def test_a_declared_body_beyond_the_limit_is_refused_unread(loop_door: FakeDoor):
+    sent = loop_door.request("POST", "/echo", declared=MAX_BODY_BYTES + 1)
+    assert sent.status == 413
+    assert loop_door.toy.seen == []
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "x"}, {"content-length": "-1"}])
+def test_a_length_that_is_none_is_refused(loop_door: FakeDoor, headers: dict[str, str]):
+    assert loop_door.request("POST", "/echo", headers).status == 400
+
+
+def test_chunks_are_taken_up_to_the_limit_and_refused_beyond(loop_door: FakeDoor):
+    half = bytes(MAX_BODY_BYTES // 2)
+    fits = loop_door.request("POST", "/echo").send(half, more=True).send(half)
+    loop_door.work()
+    assert (fits.status, len(fits.body)) == (200, MAX_BODY_BYTES)
+    beyond = loop_door.request("POST", "/echo").send(half, more=True).send(half + b"!", more=True)
+    assert beyond.status == 413
+
+
+@pytest.mark.parametrize("size", [OFFLOAD_BYTES - 1, OFFLOAD_BYTES])
+def test_big_bodies_are_read_by_the_executor(loop_door: FakeDoor, size: int):
+    sent = loop_door.post("/echo", bytes(size))
+    assert sent.answered == (size < OFFLOAD_BYTES)
+    loop_door.work()
+    assert len(sent.body) == size
+
+
+def test_folded_bodies_are_unfolded_by_the_executor(loop_door: FakeDoor):
+    sent = loop_door.post("/echo", gzip.compress(b"folded"), {"content-encoding": "gzip"})
+    assert not sent.answered
+    loop_door.work()
+    assert sent.body == b"folded"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(bytes(MAX_BODY_BYTES)), "gzip", 200),
+        (gzip.compress(bytes(MAX_BODY_BYTES + 1)), "gzip", 413),
+        (b"no gzip", "gzip", 400),
+        (b"{}", "br", 415),
+    ],
+)
+def test_what_does_not_unfold_is_told(loop_door: FakeDoor, body: bytes, encoding: str, status: int):
+    sent = loop_door.post("/echo", body, {"content-encoding": encoding})
+    loop_door.work()
+    assert sent.status == status
+
+
+def test_a_fault_while_unfolding_is_answered(loop_door: FakeDoor, monkeypatch: pytest.MonkeyPatch):
+    def no_memory(*_: Any) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr("fastserve.http.site.decompressed", no_memory)
+    sent = loop_door.post("/echo", b"{}", {"content-encoding": "gzip"})
+    loop_door.work()
+    assert sent.status == 500
+
+
+def test_a_fault_of_a_route_on_an_executor_thread_is_answered(loop_door: FakeDoor):
+    sent = loop_door.post("/break", BIG)
+    loop_door.work()
+    assert sent.status == 500
+
+
+# --- time
+
+
+def test_a_body_that_does_not_arrive_in_time_is_given_up(door: FakeDoor):
+    sent = door.request("POST", "/echo", declared=10)
+    door.advance(TIMEOUT_S - 0.001)
+    assert not sent.answered
+    door.advance(0.002)
+    assert sent.status == 408
+    sent.send(b"0123456789")
+    assert sent.status == 408
+    assert door.toy.seen == []
+    assert door.count('fastserve_refused_total{reason="body_timeout"}') == 1
+
+
+def test_each_body_has_its_own_time(door: FakeDoor):
+    first = door.request("POST", "/echo", declared=3)
+    door.advance(TIMEOUT_S / 2)
+    second = door.request("POST", "/echo", declared=3)
+    third = door.request("POST", "/echo", declared=3)
+    second.send(b"two")
+    door.advance(TIMEOUT_S / 2)
+    assert (first.status, third.answered) == (408, False)
+    door.advance(TIMEOUT_S / 4)
+    assert not third.answered
+    fourth = door.request("POST", "/echo", declared=3)
+    door.advance(TIMEOUT_S / 4)
+    assert (third.status, fourth.answered) == (408, False)
+    assert fourth.send(b"yes").status == 200
+    door.advance(10 * TIMEOUT_S)
+    assert [one.status for one in (first, second, third, fourth)] == [408, 200, 408, 200]
+
+
+def test_without_a_limit_a_body_may_take_for_ever(make: MakeDoor):
+    door = make(timeout_s=0)
+    sent = door.request("POST", "/echo", declared=3)
+    door.advance(1e6)
+    assert sent.send(b"yes").status == 200
+    assert door.toy.seen[0].deadline_ns == 0
+
+
+def test_the_body_alone_is_timed_not_the_answer(door: FakeDoor):
+    sent = door.post("/later")
+    door.advance(10 * TIMEOUT_S)
+    assert not sent.answered
+    door.toy.waiting[0].reply.send(OK)
+    door.settle()
+    assert sent.status == 200
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "asked", "limit_s"),
+    [(30, None, 30), (30, "1500", 1.5), (30, "99999999", 30), (0, "1500", 1.5), (0, None, None)],
+)
+def test_a_request_may_ask_for_less_time(make: MakeDoor, timeout_s: float, asked: str | None, limit_s: float | None):
+    door = make(timeout_s=timeout_s)
+    door.post("/echo", headers={} if asked is None else {"x-request-timeout-ms": asked})
+    expected = 0 if limit_s is None else door.clock.now_ns + round(limit_s * 1e9)
+    assert door.toy.seen[0].deadline_ns == expected
+
+
+@pytest.mark.parametrize("asked", ["", "0", "-1", "1.5", "1e3", "soon", "9" * 13])
+def test_a_time_that_is_none_is_refused(door: FakeDoor, asked: str):
+    sent = door.post("/echo", headers={"x-request-timeout-ms": asked})
+    assert sent.status == 400
+    assert b"x-request-timeout-ms" in sent.body
+
+
+# --- clients that leave
+
+
+def test_a_client_that_leaves_takes_its_request_out_of_the_queue(door: FakeDoor):
+    sent = door.post("/later")
+    sent.leave()
+    (waiting,) = door.toy.waiting
+    assert waiting.cancelled == 1
+    waiting.reply.fail(Cancelled("gone"))  # as the engine does
+    door.settle()
+    assert door.count('fastserve_refused_total{reason="cancelled"}') == 1
+
+
+def test_a_client_that_leaves_after_its_answer_cancels_nothing(door: FakeDoor):
+    sent = door.post("/later")
+    (waiting,) = door.toy.waiting
+    waiting.reply.send(OK)
+    door.settle()
+    sent.leave()
+    assert waiting.cancelled == 0
+    assert sent.status == 200
+
+
+def test_a_client_that_leaves_before_its_body_is_read_is_not_queued(loop_door: FakeDoor):
+    sent = loop_door.post("/later", BIG)
+    sent.leave()
+    loop_door.work()
+    assert [waiting.cancelled for waiting in loop_door.toy.waiting] in ([], [1])
+
+
+def test_a_client_that_leaves_while_its_body_is_read_is_cancelled_as_it_is_queued(loop_door: FakeDoor):
+    sent = loop_door.post("/later", BIG)
+    later = loop_door.toy.later
+
+    def leaves_meanwhile(*arguments: Any) -> Any:
+        sent.leave()
+        return later(*arguments)
+
+    (work,) = loop_door.executor.posted
+    route, request, reply, encoding = work.args  # type: ignore[attr-defined]
+    loop_door.executor.posted.clear()
+    work.func(type(route)(route.method, route.pattern, route.scope, infer=leaves_meanwhile), request, reply, encoding)  # type: ignore[attr-defined]
+    assert [waiting.cancelled for waiting in loop_door.toy.waiting] == [1]
+
+
+@pytest.mark.parametrize("declared", [10, None])
+def test_a_client_that_leaves_in_its_body_leaves_no_traceback(
+    loop_door: FakeDoor, caplog: pytest.LogCaptureFixture, declared: int | None
+):
+    sent = loop_door.request("POST", "/echo", declared=declared)
+    sent.send(b"half", more=True)
+    sent.leave()
+    assert loop_door.toy.seen == []
+    assert caplog.text == ""
+    assert not any(status == 500 for status, _, _ in sent.answers)
+
+
+def test_a_client_that_leaves_in_its_small_body_is_forgotten(caplog: pytest.LogCaptureFixture):
+    door = FakeDirectDoor()
+    sent = door.request("POST", "/echo", declared=10)
+    sent.leave()
+    door.advance(2 * TIMEOUT_S)
+    assert (sent.answers, door.toy.seen, caplog.text) == ([], [], "")
+
+
+def test_nothing_is_left_running_when_the_answers_are_out(loop_door: FakeDoor):
+    assert isinstance(loop_door, FakeLoopDoor)
+    for _ in range(5):
+        loop_door.post("/later")
+        loop_door.post("/echo")
+    for waiting in loop_door.toy.waiting:
+        waiting.reply.send(OK)
+    loop_door.settle()
+    assert loop_door.unfinished == 0
+
+
+# --- pages of other origins
+
+
+@pytest.mark.parametrize(
+    ("configured", "origin", "allowed"),
+    [
+        ((), "https://a.example", None),
+        (("https://a.example",), "https://a.example", "https://a.example"),
+        (("https://a.example", "https://b.example"), "https://b.example", "https://b.example"),
+        (("https://a.example",), "https://evil.example", None),
+        (("https://a.example",), None, None),
+        (("*",), "https://anything.example", "*"),
+    ],
+)
+def test_pages_of_allowed_origins_may_read_answers_and_errors(
+    make: MakeDoor, configured: tuple[str, ...], origin: str | None, allowed: str | None
+):
+    door = make(cors_origins=configured)
+    for path in ("/echo", "/refuse"):
+        sent = door.post(path, headers={} if origin is None else {"origin": origin})
+        assert sent.headers.get("access-control-allow-origin") == allowed
+
+
+# --- what the door without a loop leaves to the other one
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "taken"),
+    [
+        ("POST", "/echo", {"content-length": "2"}, True),
+        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES - 1)}, True),
+        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES)}, False),
+        ("POST", "/echo", {"content-length": "0"}, False),
+        ("POST", "/echo", {"content-length": "nonsense"}, False),
+        ("POST", "/echo", {"content-length": "999999999999"}, False),
+        ("POST", "/echo", {}, False),
+        ("GET", "/echo", {}, False),
+        ("POST", "/echo", {"content-length": "2", "content-encoding": "gzip"}, False),
+        ("POST", "/waits", {"content-length": "2"}, False),
+        ("POST", "/nowhere", {"content-length": "2"}, False),
+    ],
+)
+def test_the_direct_door_takes_small_plain_inference_requests(
+    method: str, path: str, headers: dict[str, str], taken: bool
+):
+    sent = FakeDirectDoor().request(method, path, headers)
+    assert isinstance(sent, DirectExchange)
+    assert sent.taken is taken
+    assert bool(sent.body_later.callbacks) is taken
+
+
+def test_the_direct_door_watches_only_clients_that_wait():
+    door = FakeDirectDoor()
+    assert door.post("/echo").gone_later is None  # type: ignore[attr-defined]
+    sent = door.post("/later")
+    assert isinstance(sent, DirectExchange)
+    assert sent.gone_later is not None
+    door.toy.waiting[0].reply.send(OK)
+    assert sent.gone_later.cancelled
+
+
+def test_a_body_that_is_late_is_not_read_any_more():
+    door = FakeDirectDoor()
+    sent = door.request("POST", "/echo", declared=10)
+    assert isinstance(sent, DirectExchange)
+    door.advance(TIMEOUT_S)
+    assert sent.body_later.cancelled
+    assert isinstance(sent.body_later.callbacks[0], DirectReply)
+
+
+def test_one_alarm_at_a_time_watches_all_bodies():
+    door = FakeDirectDoor()
+    for _ in range(50):
+        door.request("POST", "/echo", declared=10).send(b"0123456789")
+        door.advance(0.1)
+    assert len(door.clock.alarms) == 1
+
+
+# --- paths
+
+
+def test_paths_are_remembered_within_bounds():
+    table = PathTable([Toy()])
+    assert table.find("POST", "/echo") is table.find("POST", "/echo")
+    assert table.find("POST", "/echo").route is not None
+    for i in range(3 * MAX_REMEMBERED):
+        table.find("POST", f"/nowhere/{i}")
+    assert len(table._remembered) == 1
+
+
+def test_long_paths_are_answered_and_not_remembered():
+    class Everything(Toy):
+        def routes(self) -> list[Any]:
+            route = super().routes()[1]
+            return [type(route)("POST", self.owns, "infer", infer=self.echo)]
+
+    table = PathTable([Everything()])
+    assert table.find("POST", "/" + "a" * MAX_REMEMBERED_CHARS).route is not None
+    assert len(table._remembered) == 0
+    for i in range(2 * MAX_REMEMBERED):
+        table.find("POST", f"/{i}")
+    assert len(table._remembered) <= MAX_REMEMBERED
