@@ -2,11 +2,13 @@
 
 A ticket waits in a bucket (tickets that may share a batch) and within it on a level (its priority). Rules:
 
-- Tickets of a bucket leave by priority, highest first, then by arrival. One that does not fit ends the batch: no overtaking.
-- A bucket is ready when it holds a full batch, or when one of its tickets is due: after the queue delay, but never later
-  than half way to its deadline, so that waiting for company does not make it late. No delay: ready at once.
+- Tickets of a bucket leave by priority, highest first, then by arrival. One that does not fit ends the batch: no
+  overtaking.
+- A bucket is ready when it holds a full batch, or when one of its tickets is due: after the queue delay, but never
+  later than half way to its deadline, so that waiting for company does not make it late. No delay: ready at once.
 - Among ready buckets the one leaves whose first ticket has the highest priority, then the one whose first ticket came
-  first. Of every FAIR_TURN choices between several, one goes to the bucket that was passed over longest: so none starves.
+  first. Of every FAIR_TURN choices between several, one goes to the bucket that was passed over longest: so none
+  starves.
 - A ticket whose deadline has come is never in a batch; `expire` answers it.
 
 Thread: one at a time (the batcher's lock); no method calls back.

@@ -1,10 +1,10 @@
 // Floats to the shortest decimal text that reads back as the same float, in the float's own type.
 //
-// Algorithm: Raffaello Giulietti, "The Schubfach way to render doubles" (2021), from the paper: the decimal with the fewest
-// digits inside the float's rounding interval, found with one multiplication by a power of ten per interval end.
+// Algorithm: Raffaello Giulietti, "The Schubfach way to render doubles" (2021), from the paper: the decimal with the
+// fewest digits inside the float's rounding interval, found with one multiplication by a power of ten per interval end.
 // Digits: eight at a time inside one register, after Paul Khuong, "How to print integers really fast" (2017).
-// The tables of powers are computed by the compiler. Pure functions, no allocation. tests/ext/fuzz_jsonwrite.cpp compares all
-// float32, float16 and bfloat16 and any number of doubles with the standard library.
+// The tables of powers are computed by the compiler. Pure functions, no allocation. tests/ext/fuzz_jsonwrite.cpp
+// compares all float32, float16 and bfloat16 and any number of doubles with the standard library.
 //
 // Every writer stores up to SLACK_BYTES behind the text it answers for.
 #pragma once
@@ -126,7 +126,7 @@ struct Double {
     static constexpr auto POWERS = powers_of_ten<uint128, 128, MIN_POWER, MAX_POWER>();
 
     static int length(Word digits) {
-        if (__builtin_expect(digits < 1000000000000000, 0)) return count_digits(digits);  // subnormal, or short by chance
+        if (__builtin_expect(digits < 1000000000000000, 0)) return count_digits(digits);  // subnormal
         return 16 + (digits >= 10000000000000000);
     }
 
@@ -145,8 +145,8 @@ struct Decimal {
     int power;  // the value is digits * 10^power; digits may end in zeros
 };
 
-// The shortest decimal for c * 2^q. `uneven`: c is the least significand of its exponent and not of the least exponent, so
-// that the next float below is half as far away as the one above.
+// The shortest decimal for c * 2^q. `uneven`: c is the least significand of its exponent and not of the least exponent,
+// so that the next float below is half as far away as the one above.
 template <class Type>
 inline Decimal<Type> shortest(typename Type::Word c, int q, bool uneven) {
     using Word = typename Type::Word;
@@ -191,8 +191,8 @@ inline void digits_behind_first(std::uint64_t rest, uint128& bytes) {
             | (uint128{eight_digits(static_cast<std::uint32_t>(rest % 100000000))} << 64);
 }
 
-// How many bytes are needed to hold the last one that is not zero.
-// The mark stands in the first digit's byte, above the digit: with nothing but it, the count of zero bits is 63, not 64.
+// How many bytes are needed to hold the last one that is not zero. The mark stands in the first digit's byte, above the
+// digit: with nothing but it, the count of zero bits is 63, not 64.
 inline int used_bytes(std::uint64_t bytes) {
     constexpr std::uint64_t MARK = std::uint64_t{1} << 63;
     return 8 - ((__builtin_ctzll(__builtin_bswap64(bytes) | MARK) + 1) >> 3);
@@ -222,8 +222,8 @@ inline char* write_exponent(char* out, int exponent) {
     return out;
 }
 
-// Lay out a decimal of Type::DIGITS digits, the first not 0, whose first digit counts 10^exponent: always with a point or an
-// exponent, without zeros at the end.
+// Lay out a decimal of Type::DIGITS digits, the first not 0, whose first digit counts 10^exponent: always with a point
+// or an exponent, without zeros at the end.
 template <class Type>
 inline char* lay_out(char* out, std::uint64_t digits, int exponent) {
     using Rest = typename Type::Rest;
@@ -234,7 +234,8 @@ inline char* lay_out(char* out, std::uint64_t digits, int exponent) {
     const int significant = 1 + used_bytes(rest);
     rest = in_ascii(rest);
     if (static_cast<unsigned>(exponent - FIXED_FROM) < static_cast<unsigned>(Type::FIXED_BELOW - FIXED_FROM)) {
-        // 12.5 and 0.00125 by the same stores, those of the other doing no harm: which of them comes is not predictable.
+        // 12.5 and 0.00125 by the same stores, those of the other doing no harm: which of them comes is not
+        // predictable.
         const int negative = exponent >> 31;
         const int zeros = -(exponent & negative);
         const int whole = exponent & ~negative;
@@ -267,7 +268,7 @@ inline char* write_bits(char* out, typename Type::Word bits) {
     constexpr int TOP = (1 << Exponent) - 1;
     constexpr int OFFSET = (TOP >> 1) + Fraction;
     static_assert(-floor_log10_pow2(TOP - 1 - OFFSET) >= Type::MIN_POWER, "the greatest exponent needs this power");
-    static_assert(-floor_log10_three_quarters_pow2(1 - OFFSET) <= Type::MAX_POWER, "the least exponent needs this power");
+    static_assert(-floor_log10_three_quarters_pow2(1 - OFFSET) <= Type::MAX_POWER, "and the least this one");
     Word fraction = bits & (HIDDEN - 1);
     const int biased = static_cast<int>(bits >> Fraction) & TOP;
     const bool negative = (bits >> (Fraction + Exponent)) & 1;
@@ -324,9 +325,9 @@ constexpr std::array<Binade, 256> BINADES = [] {
     return table;
 }();
 
-// The same decimal as `shortest` finds, sooner: a double has 29 bits more than a float, so it tells on which side of a limit
-// the scaled value lies, but for a sliver of one in 10^5 at each. Those, and zero, powers of two (uneven gaps), subnormals and
-// what is not finite, take the exact way.
+// The same decimal as `shortest` finds, sooner: a double has 29 bits more than a float, so it tells on which side of a
+// limit the scaled value lies, but for a sliver of one in 10^5 at each. Those, and zero, powers of two (uneven gaps),
+// subnormals and what is not finite, take the exact way.
 inline char* write_float(char* out, float value) {
     std::uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);

@@ -1,10 +1,12 @@
 """Tensors to JSON text: by column (nested lists), by row (a list of objects), or as one object of columns.
 
-Floats are written as the shortest text that reads back as the same float in the tensor's own type, always with a point or an
-exponent; NaN and the infinities as bare tokens. Strings of any content give valid JSON; a lone surrogate is written as its
-escape, or in base64 as the byte that "surrogateescape" reads from it (else as its three bytes). No white space.
+Floats are written as the shortest text that reads back as the same float in the tensor's own type, always with a point
+or an exponent; NaN and the infinities as bare tokens. Strings of any content give valid JSON; a lone surrogate is
+written as its escape, or in base64 as the byte that "surrogateescape" reads from it (else as its three bytes). No white
+space.
 
-Thread: any. More than NOGIL_ITEMS numbers are written without the GIL; the caller leaves the arrays alone while they are.
+Thread: any. More than NOGIL_ITEMS numbers are written without the GIL; the caller leaves the arrays alone while they
+are.
 Memory: borrows the arrays until it returns; the text is made in place in the bytes object that is answered.
 """
 
@@ -58,7 +60,7 @@ cdef enum:
 
 
 cdef cnp.ndarray hold(Column* column, cnp.ndarray array, int dtype, bint b64):
-    """Point `column` at the array's items; answer the array to keep meanwhile: a copy when its bytes are not in order."""
+    """Point `column` at the array's items; answer the array to keep meanwhile, a copy if its bytes are not in order."""
     cdef const Format* format = format_of(dtype)
     cdef cnp.dtype descr = array.descr
     if format is NULL:
@@ -148,8 +150,8 @@ cdef int start(Text& text, bytes prefix, Size size, bytes suffix, bint strings) 
 def tensor(bytes prefix not None, cnp.ndarray array not None, int dtype, bint b64, bytes suffix not None, /):
     """Answer the array as nested lists between `prefix` and `suffix`; a scalar as its bare value.
 
-    `dtype` is the ONNX element type (types.DType). `b64` writes strings as {"b64": "..."} objects. Raises ValueError for an
-    array of another dtype, TypeError for an object array that holds anything but str and bytes.
+    `dtype` is the ONNX element type (types.DType). `b64` writes strings as {"b64": "..."} objects. Raises ValueError
+    for an array of another dtype, TypeError for an object array that holds anything but str and bytes.
     """
     cdef Text text
     cdef Column column
@@ -175,7 +177,7 @@ def row_objects(
     bytes suffix not None,
     /,
 ):
-    """Answer a list with one object a row, `[{"a": <row 0 of a>, "b": <row 0 of b>}, ...]`, between `prefix` and `suffix`.
+    """Answer a list of one object a row, `[{"a": <row 0 of a>, "b": <row 0 of b>}, ...]`, between `prefix` and `suffix`.
 
     Raises ValueError when the arrays do not all have the same first dimension, or there are none.
     """

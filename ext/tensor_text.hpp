@@ -15,7 +15,7 @@
 
 namespace fastserve {
 
-// ---- sizes -------------------------------------------------------------------------------------------------------------
+// ---- sizes ----------------------------------------------------------------------------------------------------------
 
 // A sum of products that remembers when it did not fit.
 struct Size {
@@ -102,7 +102,7 @@ private:
     }
 };
 
-// ---- numbers -----------------------------------------------------------------------------------------------------------
+// ---- numbers --------------------------------------------------------------------------------------------------------
 
 // A number below 10^4 in the same way as `eight_digits`, in half the steps: most whole numbers are small.
 inline std::uint32_t four_digits(std::uint32_t value) {
@@ -190,7 +190,7 @@ inline const Format* format_of(int onnx) {
     return nullptr;
 }
 
-// ---- strings -----------------------------------------------------------------------------------------------------------
+// ---- strings --------------------------------------------------------------------------------------------------------
 
 // What a byte of UTF-8 takes in a JSON string: itself, a two character escape, or \u00XX.
 inline std::size_t escaped_bytes(unsigned char c) {
@@ -200,7 +200,8 @@ inline std::size_t escaped_bytes(unsigned char c) {
 
 // A surrogate in "surrogatepass" UTF-8 (three bytes, ED A0..BF xx) has no UTF-8 of its own: it is written as \uDXXX.
 inline bool is_surrogate(const char* text, const char* end) {
-    return end - text >= 3 && static_cast<unsigned char>(text[0]) == 0xED && static_cast<unsigned char>(text[1]) >= 0xA0;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text);
+    return end - text >= 3 && bytes[0] == 0xED && bytes[1] >= 0xA0;
 }
 
 inline std::size_t escaped_size(const char* text, std::size_t size) {
@@ -296,7 +297,8 @@ inline bool write_string_bytes(Text& text, const char* utf8, std::size_t size, b
 
 inline bool write_string(Text& text, PyObject* item, bool b64);
 
-// A str with lone surrogates has no UTF-8. As text: escapes. As bytes: those that "surrogateescape" hides in it, if it does.
+// A str with lone surrogates has no UTF-8. As text: escapes. As bytes: those that "surrogateescape" hides in it, if it
+// does.
 inline bool write_surrogates(Text& text, PyObject* item, bool b64) {
     PyErr_Clear();
     PyObject* encoded = b64 ? PyUnicode_AsEncodedString(item, "utf-8", "surrogateescape") : nullptr;
@@ -313,8 +315,8 @@ inline bool write_surrogates(Text& text, PyObject* item, bool b64) {
 
 // bytes stand for the text that they encode; what is no UTF-8 is replaced, unless it is written as base64.
 inline bool write_bytes_item(Text& text, PyObject* item, bool b64) {
-    if (b64)
-        return write_string_bytes(text, PyBytes_AS_STRING(item), static_cast<std::size_t>(PyBytes_GET_SIZE(item)), true);
+    const auto size = static_cast<std::size_t>(PyBytes_GET_SIZE(item));
+    if (b64) return write_string_bytes(text, PyBytes_AS_STRING(item), size, true);
     PyObject* decoded = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), "replace");
     if (decoded == nullptr) return false;
     const bool done = write_string(text, decoded, false);
@@ -336,12 +338,12 @@ inline bool write_string(Text& text, PyObject* item, bool b64) {
     return false;
 }
 
-// ---- nesting -----------------------------------------------------------------------------------------------------------
+// ---- nesting --------------------------------------------------------------------------------------------------------
 
 constexpr int MAX_RANK = 64;  // NumPy's own limit
 
-// The lists of a shape. `leaves` lists of `leaf_items` items, `depth` lists around each; a 0 ends the nesting: [2, 0] is
-// [[],[]] and [0, 2] is []. A scalar has depth -1.
+// The lists of a shape. `leaves` lists of `leaf_items` items, `depth` lists around each; a 0 ends the nesting: [2, 0]
+// is [[],[]] and [0, 2] is []. A scalar has depth -1.
 struct Nesting {
     const Py_ssize_t* dims = nullptr;
     int depth = -1;
@@ -362,7 +364,8 @@ struct Nesting {
         std::size_t lists = 1;
         for (int level = 0; level <= depth; ++level) {
             size.add(lists, 3);  // two brackets and a comma
-            if (level < depth) size.fits &= !__builtin_mul_overflow(lists, static_cast<std::size_t>(dims[level]), &lists);
+            const std::size_t inner = level < depth ? static_cast<std::size_t>(dims[level]) : 1;
+            size.fits &= !__builtin_mul_overflow(lists, inner, &lists);
         }
         std::size_t items = 0;
         size.fits &= !__builtin_mul_overflow(lists, leaf_items, &items);
@@ -370,7 +373,8 @@ struct Nesting {
         return size;
     }
 
-    // Write brackets and commas at `at`, and what `leaf(at)` answers for each innermost list that is not empty. Iterative.
+    // Write brackets and commas at `at`, and what `leaf(at)` answers for each innermost list that is not empty.
+    // Iterative.
     template <class Leaf>
     bool write(char*& at, Leaf leaf) const {
         if (depth < 0) return leaf();
@@ -408,8 +412,8 @@ struct Column {
         return size;
     }
 
-    // Into room that was reserved, and brackets of strings into what was pledged; touches Python only for strings. False with an
-    // exception set.
+    // Into room that was reserved, and brackets of strings into what was pledged; touches Python only for strings.
+    // False with an exception set.
     bool write(Text& text) {
         if (format->write == nullptr) return nesting.write(text.at, [&] { return write_strings(text); });
         return nesting.write(text.at, [&] {
@@ -431,8 +435,8 @@ private:
     }
 };
 
-// {"a":...,"b":...}: one value of each column. Into what was reserved or pledged; touches Python only for strings. False with an
-// exception set.
+// {"a":...,"b":...}: one value of each column. Into what was reserved or pledged; touches Python only for strings.
+// False with an exception set.
 inline bool write_object(Text& text, std::vector<Column>& columns) {
     char before = '{';
     if (columns.empty()) *text.at++ = before;

@@ -1,6 +1,7 @@
 // Compares ext/float_text.hpp with the standard library: round trip, and the very digits of the shortest decimal.
 //
-//   g++ -std=c++17 -O2 -pthread -Iext tests/ext/fuzz_jsonwrite.cpp -o build/fuzz_jsonwrite && build/fuzz_jsonwrite [step]
+//   g++ -std=c++17 -O2 -pthread -Iext tests/ext/fuzz_jsonwrite.cpp -o build/fuzz_jsonwrite
+//   build/fuzz_jsonwrite [step]
 //
 // Every `step`th float32 pattern (1: all of them, an hour of CPU), as many random doubles, every float16 and bfloat16.
 // Exit 1 and the first texts that differ when something does.
@@ -111,7 +112,8 @@ double bfloat16_value(std::uint16_t bits) {
     return value;
 }
 
-// No standard library knows these: the text must lie nearer to its value than to the neighbours, and one digit less must not.
+// No standard library knows these: the text must lie nearer to its value than to the neighbours, and one digit less
+// must not.
 template <char* (*write)(char*, std::uint16_t), double (*value_of)(std::uint16_t)>
 void compare_halves(const char* what, int greatest) {
     for (int bits = 1; bits <= greatest; ++bits) {
