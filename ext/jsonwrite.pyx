@@ -177,7 +177,7 @@ def row_objects(
     bytes suffix not None,
     /,
 ):
-    """Answer a list of one object a row, `[{"a": <row 0 of a>, "b": <row 0 of b>}, ...]`, between `prefix` and `suffix`.
+    """Answer a list of objects, one a row, `[{"a": <row 0 of a>, "b": <row 0 of b>}, ...]`, between prefix and suffix.
 
     Raises ValueError when the arrays do not all have the same first dimension, or there are none.
     """
