@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastserve.errors import BodyTimeout, FastServeError
+from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
@@ -16,10 +16,6 @@ from fastserve.http.table import Match
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class ClientGone(Exception):
-    """The client went away before its body was complete."""
 
 
 class AsgiDoor:
@@ -39,8 +35,6 @@ class AsgiDoor:
         reply = LoopReply(match.protocol, self._outbox)
         try:
             await self._answer(scope, receive, headers, match, reply)
-        except ClientGone:
-            return
         except FastServeError as error:
             reply.fail(error)
         except Exception:  # the app's edge
@@ -91,7 +85,8 @@ class AsgiDoor:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                # The client went away, or its chunks are none: who hears the answer, if anybody does, cannot be told.
+                raise InvalidRequest("the body could not be read to its end")
             collected.add(message.get("body", b""))
             if not message.get("more_body", False):
                 return collected.body()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from fastserve.errors import FastServeError, InternalError
+from fastserve.errors import ErrorCode, FastServeError, InternalError
 from fastserve.types import Answer, InferResult
 
 Headers = list[tuple[str, str]]
@@ -74,16 +74,17 @@ class Reply:
     """Where the answer goes, exactly once: the first of `send` and `fail` wins, later ones are dropped.
 
     Doors extend it with where it goes. `subject`: (model, version) of the request, for metrics; set once they are known.
-    `pending`: how to give up on it, while it waits. `gone`: the client is. `error`: what `fail` was told.
+    `pending`: how to give up on it, while it waits. `gone`: the client is. `code`: of the error that `fail`
+    was told; the error itself holds its traceback, and that would hold the door, the reply and the connection in a circle.
     """
 
-    __slots__ = ("_arguments", "_encode", "done", "error", "gone", "pending", "protocol", "subject")
+    __slots__ = ("_arguments", "_encode", "code", "done", "gone", "pending", "protocol", "subject")
 
     def __init__(self, protocol: "ErrorEncoder") -> None:
         self.protocol = protocol
         self.subject = NOBODY
         self.pending: Pending | None = None
-        self.error: FastServeError | None = None
+        self.code: ErrorCode | None = None
         self.done = False
         self.gone = False
 
@@ -99,7 +100,7 @@ class Reply:
 
     def fail(self, error: FastServeError) -> None:
         """Answer with `error`, in the shape of the protocol that the path belongs to."""
-        self.error = error
+        self.code = error.code
         self.send(self.protocol.encode_error(error))
 
     def give_up(self) -> None:

@@ -112,8 +112,8 @@ class Site:
         if counter is None:
             counter = self._counters[key] = self._counter(*key)
         counter.add(1)
-        if reply.error is not None:
-            self._count_refusal(reply.error)
+        if reply.code is not None:
+            self._count_refusal(reply.code)
         self._times[key[0], key[1][0]].observe(elapsed_ns)
 
     def with_cors(self, response: Response, headers: HeaderMap) -> Response:
@@ -157,8 +157,8 @@ class Site:
             limit_ns = min(limit_ns, asked_ns) if limit_ns else asked_ns
         return now_ns + limit_ns if limit_ns else 0
 
-    def _count_refusal(self, error: FastServeError) -> None:
-        reason = REFUSALS.get(error.code)
+    def _count_refusal(self, code: ErrorCode) -> None:
+        reason = REFUSALS.get(code)
         if reason is not None:
             text = "Requests refused for want of time, room or readiness."
             self._metrics.counter("fastserve_refused_total", text, {"reason": reason}).add(1)
