@@ -64,8 +64,8 @@ def gather(cnp.ndarray buffer not None, list parts not None, /):
     """Copy the rows of all `parts`, one after the other, into the first rows of `buffer`; answer how many there are.
 
     `buffer` is [capacity, ...], contiguous and writable; each part [rows, ...] of the same row shape and dtype. Raises
-    ValueError when a part does not fit; rows of earlier parts are copied by then. Strings (object arrays) are refused: they
-    need references, not bytes, and are never bound.
+    ValueError when a part does not fit; rows of earlier parts are copied by then. Strings (object arrays) are refused:
+    they need references, not bytes, and are never bound.
     """
     check_rows(buffer, "buffer")
     if not cnp.PyArray_ISWRITEABLE(buffer):
@@ -134,3 +134,98 @@ cdef list split_plainly(cnp.ndarray output, list rows):
         parts.append(output[taken : taken + count].copy())
         taken += count
     return parts
+
+
+cdef bint fits(cnp.ndarray buffer, object item):
+    """Whether `item` is an array that fills `buffer` exactly: same shape and dtype, contiguous."""
+    if not isinstance(item, np.ndarray):
+        return False
+    cdef cnp.ndarray part = item
+    cdef int rank = cnp.PyArray_NDIM(buffer)
+    return (
+        cnp.PyArray_NDIM(part) == rank
+        and memcmp(cnp.PyArray_DIMS(part), cnp.PyArray_DIMS(buffer), rank * sizeof(cnp.npy_intp)) == 0
+        and (part.descr is buffer.descr or part.dtype == buffer.dtype)
+        and cnp.PyArray_IS_C_CONTIGUOUS(part)
+    )
+
+
+cdef class Bound:
+    """Buffers bound to a run, for one number of rows: a request's tensors in, the run, copies of the outputs out.
+
+    `inputs` and `outputs` are (name, buffer) pairs; buffers of numbers, contiguous, the inputs' writable.
+    """
+
+    cdef readonly object run
+    cdef readonly tuple inputs
+    cdef readonly tuple outputs
+
+    def __cinit__(self, object run, tuple inputs not None, tuple outputs not None):
+        for name, buffer in inputs + outputs:
+            check_rows(buffer, name)
+        for name, buffer in inputs:
+            if not buffer.flags.writeable:
+                raise ValueError(f"expected a writable buffer for {name}")
+        self.run = run
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def answer(self, dict request not None, /):
+        """Copies of all outputs for one request, by name; None, and nothing run, where a tensor does not fill its buffer.
+
+        Raises what the run raises.
+        """
+        cdef tuple pair
+        cdef cnp.ndarray buffer
+        for pair in self.inputs:
+            buffer = pair[1]
+            if not fits(buffer, request.get(pair[0])):
+                return None
+            part = request[pair[0]]
+            copy_bytes(cnp.PyArray_DATA(buffer), cnp.PyArray_DATA(<cnp.ndarray>part), cnp.PyArray_NBYTES(buffer))
+        self.run()
+        cdef dict outputs = {}
+        for pair in self.outputs:
+            outputs[pair[0]] = cnp.PyArray_NewCopy(<cnp.ndarray>pair[1], cnp.NPY_CORDER)
+        return outputs
+
+
+cdef class RowShapes:
+    """The inputs of a signature whose rows all have fixed shapes. One (name, dtype, row shape) per input."""
+
+    cdef tuple inputs
+    cdef Py_ssize_t count
+
+    def __cinit__(self, tuple inputs not None):
+        for name, dtype, shape in inputs:
+            if len(shape) >= MAX_RANK:
+                raise ValueError(f"expected fewer than {MAX_RANK} dimensions for {name}, got {len(shape)}")
+        self.inputs = tuple([(name, np.dtype(dtype), tuple(map(int, shape))) for name, dtype, shape in inputs])
+        self.count = len(inputs)
+
+    def rows(self, dict tensors not None, /):
+        """How many rows `tensors` have, all of them and no others fitting; -1 where that is not so (why: ask elsewhere)."""
+        cdef Py_ssize_t rows = -1, size
+        cdef tuple expected, shape
+        cdef cnp.ndarray tensor
+        cdef int axis
+        if len(tensors) != self.count:
+            return -1
+        for expected in self.inputs:
+            item = tensors.get(expected[0])
+            if not isinstance(item, np.ndarray):
+                return -1
+            tensor = item
+            shape = expected[2]
+            if tensor.descr is not expected[1] and tensor.dtype != expected[1]:
+                return -1
+            if cnp.PyArray_NDIM(tensor) != len(shape) + 1:
+                return -1
+            if rows >= 0 and cnp.PyArray_DIM(tensor, 0) != rows:
+                return -1
+            rows = cnp.PyArray_DIM(tensor, 0)
+            for axis in range(len(shape)):
+                size = shape[axis]
+                if cnp.PyArray_DIM(tensor, axis + 1) != size:
+                    return -1
+        return rows

@@ -15,7 +15,7 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 from libcpp cimport bool as cbool
 from libcpp.string cimport string as cstring
 
@@ -633,3 +633,33 @@ cdef int check_dtype(int dtype) except -1:
     if dtype < 0 or dtype > 16 or NUMPY_TYPES[dtype] < 0:
         raise ValueError(f"no tensor of ONNX type {dtype} is read from JSON")
     return 0
+
+
+def sole_rows(bytes body not None, bytes key not None, int dtype, str path not None):
+    """The tensor of `{"<key>": [...]}` where that is all of the body and no item of the list is an object; else None.
+
+    The request that is sent most, in one call. None says nothing about the text: it may be right in another form, or wrong.
+    Raises InvalidTensor and InvalidJson for what stands in the list.
+    """
+    cdef Cursor cursor = Cursor(body)
+    cdef const char* p = cursor.place()
+    cdef Py_ssize_t key_bytes = PyBytes_GET_SIZE(key)
+    if p[0] != c"{":
+        return None
+    p = skip_space(p + 1, cursor.text.end)
+    # The key as it stands: escaped spellings of it take the general way. One NUL stands behind every body.
+    if cursor.text.end - p < key_bytes + 2 or p[0] != c'"' or p[key_bytes + 1] != c'"':
+        return None
+    if memcmp(p + 1, PyBytes_AS_STRING(key), key_bytes) != 0:
+        return None
+    p = skip_space(p + key_bytes + 2, cursor.text.end)
+    if p[0] != c":":
+        return None
+    cursor.text.at = p = skip_space(p + 1, cursor.text.end)
+    if p[0] != c"[":
+        return None
+    p = skip_space(p + 1, cursor.text.end)
+    if p[0] == c"]" or p[0] == c"{":
+        return None
+    rows = cursor.tensor(dtype, path)
+    return rows if cursor.place()[0] == c"}" else None

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fastserve._ext.coalesce import gather, split
+from fastserve._ext.coalesce import Bound, gather, split
 from fastserve.backends.base import Runner
 from fastserve.errors import FastServeError, RunFailed, RunRefused
 from fastserve.types import DType, Signature, Tensor, TensorSpec
@@ -119,21 +119,6 @@ class FixedRunner:
         return {name: buffer.copy() for name, buffer in self._outputs}
 
 
-class _Bound:
-    """Prefixes of a runner's buffers, bound: fill `inputs`, call `run`, read `outputs`.
-
-    `large`: a request alone is better run where it lies; many have to be brought together first.
-    """
-
-    __slots__ = ("inputs", "large", "outputs", "run")
-
-    def __init__(self, run: BoundRun, inputs: tuple[NamedTensor, ...], outputs: tuple[NamedTensor, ...]) -> None:
-        self.run = run
-        self.inputs = inputs
-        self.outputs = outputs
-        self.large = sum(buffer.nbytes for _, buffer in inputs) >= IN_PLACE_BYTES
-
-
 class BoundRunner:
     """Runs batches on buffers bound once per number of rows (and per row shape, where that is free)."""
 
@@ -146,7 +131,9 @@ class BoundRunner:
         self._plain = PlainRunner(session, batchable=True)
         self._bindable = True
         self._buffers: dict[int, Tensor] = {}
-        self._bound: dict[Hashable, _Bound] = {}
+        self._bound: dict[Hashable, Bound] = {}
+        # Numbers of rows bound for batches, that a request alone is better run with where it lies.
+        self._large: set[int] = set()
 
     def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer each request from one run."""
@@ -173,19 +160,13 @@ class BoundRunner:
         bound = self._bound.get(rows) if not self._free else None
         if bound is None:
             bound = None if _input_bytes(request) >= IN_PLACE_BYTES else self._bound_for(request, rows)
-        if bound is None or bound.large:
+        if bound is None or rows in self._large:
             return self._plain.run_one(request, rows)
         try:
-            for name, buffer in bound.inputs:
-                if gather(buffer, [request[name]]) != rows:
-                    raise _short_of_rows(name, rows)
-        except ValueError:
-            return self._plain.run_one(request, rows)
-        try:
-            bound.run()
+            answer = bound.answer(request)
         except self._errors:
             return self._rerun([request], [rows])[0]
-        return {name: buffer.copy() for name, buffer in bound.outputs}
+        return self._plain.run_one(request, rows) if answer is None else answer
 
     def _rerun(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Run again unbound: a bound run reports every error alike, this one says whose fault it was.
@@ -199,12 +180,12 @@ class BoundRunner:
         self._buffers.clear()
         return answers
 
-    def _bound_for(self, request: dict[str, Tensor], rows: int) -> _Bound | None:
+    def _bound_for(self, request: dict[str, Tensor], rows: int) -> Bound | None:
         """The binding for this many rows shaped like the request's; None where binding is not worth it."""
         key = (rows, *[request[name].shape[1:] for name in self._free]) if self._free else rows
         return self._bound.get(key) or self._bind(key, request, rows)
 
-    def _bind(self, key: Hashable, request: dict[str, Tensor], rows: int) -> _Bound | None:
+    def _bind(self, key: Hashable, request: dict[str, Tensor], rows: int) -> Bound | None:
         signature = self._session.signature
         shapes = [(rows, *_row_shape(spec, request[spec.name])) for spec in signature.inputs]
         results = [
@@ -216,10 +197,12 @@ class BoundRunner:
         arrays = [self._prefix(at, spec, shape) for at, (spec, shape) in enumerate(wanted)]
         inputs, outputs = arrays[: len(shapes)], arrays[len(shapes) :]
         run = self._session.bind(inputs, outputs)
-        bound = _Bound(run, _named(signature.inputs, inputs), _named(signature.outputs, outputs))
+        bound = Bound(run, _named(signature.inputs, inputs), _named(signature.outputs, outputs))
         if len(self._bound) >= MAX_BINDINGS:
             del self._bound[next(iter(self._bound))]
         self._bound[key] = bound
+        if not self._free and sum(buffer.nbytes for buffer in inputs) >= IN_PLACE_BYTES:
+            self._large.add(rows)
         return bound
 
     def _prefix(self, at: int, spec: TensorSpec, shape: tuple[int, ...]) -> Tensor:

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
+from fastserve._ext.costs import UNKNOWN_NS, CostTable
 from fastserve.errors import Cancelled, FastServeError
 from fastserve.types import Answer, InferResult, Tensor, Timing
 
-UNKNOWN_NS = 1 << 62
 MEASURED_RUNS = 8
 
 _log = logging.getLogger(__name__)
@@ -185,32 +185,6 @@ def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferRe
     )
     outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in names}
     return InferResult(first.model, first.version, outputs, timing)
-
-
-class CostTable:
-    """What a run of so many rows takes, in ns: measured at load, followed with forgetting. One cell per power of two."""
-
-    def __init__(self) -> None:
-        self._cells = [UNKNOWN_NS] * 64
-
-    def estimate_ns(self, rows: int) -> int:
-        """The expected time of a run; UNKNOWN_NS where nothing of about that size was measured."""
-        return self._cells[rows.bit_length()]
-
-    def observe(self, rows: int, run_ns: int) -> None:
-        """Take a measured run in: a faster one with half its weight, a slower one with a sixteenth and as twice at most.
-
-        Disturbance only ever adds time, so the low side is believed sooner; a model that really slows down doubles its
-        estimate within a dozen runs.
-        """
-        cell = rows.bit_length()
-        known = self._cells[cell]
-        if known == UNKNOWN_NS:
-            self._cells[cell] = run_ns
-        elif run_ns < known:
-            self._cells[cell] = (known + run_ns) // 2
-        else:
-            self._cells[cell] = known + (min(run_ns, 2 * known) - known) // 16
 
 
 def measured(

@@ -1,6 +1,6 @@
 """One served version's counters; names as in the contract for the command line, bounds chosen for microseconds to minutes."""
 
-from fastserve._ext.meters import Counter, Histogram
+from fastserve._ext.meters import Counter, Histogram, RunMeter
 from fastserve.metrics import Metrics
 
 STAGES = ("decode", "queue", "run", "encode")
@@ -46,5 +46,6 @@ class ModelMeters:
         self.encode = stage("encode")
         text = "Rows that ran together."
         self.batch_rows: Histogram = metrics.histogram("fastserve_batch_rows", text, labels, ROW_BOUNDS, 1)
+        self.whole_run = RunMeter(self.queue, self.run, self.encode, self.batch_rows)
         text = "Batches split because a run of them failed."
         self.isolated: Counter = metrics.counter("fastserve_batch_isolated_total", text, labels)

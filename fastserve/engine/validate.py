@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastserve._ext.coalesce import RowShapes
 from fastserve.errors import InvalidRequest, InvalidTensor, quoted
 from fastserve.types import DType, InferRequest, Signature, Tensor, TensorSpec
 
@@ -16,6 +17,7 @@ class Validator:
 
     def __init__(self, signature: Signature, batchable: bool, example_row_bytes: int) -> None:
         self.fixed_rows: bool = all(_row_is_fixed(spec, batchable) for spec in signature.inputs)
+        self._shapes = _row_shapes(signature) if batchable and self.fixed_rows else None
         self._example_row_bytes = max(1, example_row_bytes)
         self._inputs = tuple(_InputCheck(spec, batchable) for spec in signature.inputs)
         self._names = tuple(spec.name for spec in signature.inputs)
@@ -28,6 +30,16 @@ class Validator:
         Raises InvalidRequest for missing or unknown names, InvalidTensor for a dtype, rank or dimension that does not fit.
         """
         inputs = request.inputs
+        if self._shapes is not None:
+            rows = self._shapes.rows(inputs)
+            if rows >= 0:
+                if request.outputs is not None:
+                    self._check_outputs(request.outputs)
+                return rows
+        return self._checked_rows(request, inputs)
+
+    def _checked_rows(self, request: InferRequest, inputs: dict[str, Tensor]) -> int:
+        """`rows` step by step, for signatures with free dimensions, and to say what is wrong."""
         if len(inputs) != len(self._inputs):
             raise self._wrong_names(inputs)
         rows = -1
@@ -106,6 +118,10 @@ class _InputCheck:
 def _row_is_fixed(spec: TensorSpec, batchable: bool) -> bool:
     """Whether every request's row (or whole tensor, where rows are not coalesced) has the same shape."""
     return spec.shape is not None and all(size >= 0 for size in spec.shape[1 if batchable else 0 :])
+
+
+def _row_shapes(signature: Signature) -> RowShapes:
+    return RowShapes(tuple((spec.name, spec.dtype.numpy, (spec.shape or ())[1:]) for spec in signature.inputs))
 
 
 def _listed(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastserve.clock import Clock
-from fastserve.errors import BodyTimeout, FastServeError
+from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.message import Reply, Response
 from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.table import Match
@@ -80,7 +80,9 @@ class DirectReply(Reply):
         self._body = None  # it holds us, and the collector cannot see through it
         try:
             content = body.result()
-        except Exception:  # the client went away in the middle: nobody is there to be told
+        except Exception as error:  # the client went away in the middle
+            error.__traceback__ = None  # the body keeps the error, that would keep this frame, and this frame the body
+            self.fail(InvalidRequest("the body could not be read to its end"))
             return
         site, scope, match = self._site, self._scope, self._match
         try:

