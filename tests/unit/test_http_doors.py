@@ -334,12 +334,12 @@ def test_a_client_that_leaves_in_its_body_leaves_no_traceback(
     assert not any(status == 500 for status, _, _ in sent.answers)
 
 
-def test_a_client_that_leaves_in_its_small_body_is_forgotten(caplog: pytest.LogCaptureFixture):
+def test_a_client_that_leaves_in_its_small_body_is_answered_for_the_records(caplog: pytest.LogCaptureFixture):
     door = FakeDirectDoor()
     sent = door.request("POST", "/echo", declared=10)
     sent.leave()
     door.advance(2 * TIMEOUT_S)
-    assert (sent.answers, door.toy.seen, caplog.text) == ([], [], "")
+    assert (sent.status, door.toy.seen, caplog.text) == (400, [], "")
 
 
 def test_nothing_is_left_running_when_the_answers_are_out(loop_door: FakeDoor):
