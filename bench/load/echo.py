@@ -8,7 +8,7 @@ import sys
 from granian import Granian
 
 from fastserve.config import ServerConfig
-from fastserve.server.launch import _options as granian_options
+from fastserve.server.launch import granian_options
 
 
 def main(interface: str, port: str) -> None:

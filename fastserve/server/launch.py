@@ -77,7 +77,7 @@ def serve(config: Config) -> int:
     server = config.server
     _warn_if_open(server)
     first = multiprocessing.get_context().Semaphore(1)
-    supervisor = Supervisor(config, **_options(server))
+    supervisor = Supervisor(config, **granian_options(server))
     try:
         supervisor.serve(_worker(server), partial(_load_app, config, first), wrap_loader=False)
     except SystemExit as exit_:
@@ -114,7 +114,8 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _options(server: ServerConfig) -> dict[str, Any]:
+def granian_options(server: ServerConfig) -> dict[str, Any]:
+    """What Granian is started with; its echoes in bench/load are started with the same."""
     tls: dict[str, Any] = {}
     if server.ssl_certificate and server.ssl_keyfile:
         tls = {
