@@ -12,10 +12,11 @@ BASE_STEPS = 60
 """Every run takes so many steps: far longer than what a door's thread would run by itself."""
 
 
-def patient() -> onnx.ModelProto:
+def patient(base_steps: int = BASE_STEPS) -> onnx.ModelProto:
     """`steps` int64 [N] -> `done` int64 [N], the same numbers, after as many matrix products as the largest says.
 
-    A step takes some 10 to 40 us on one thread. Rows are independent but for the time.
+    `base_steps` come on top, in every run. A step takes some 10 to 40 us on one thread. Rows are independent but for
+    the time.
     """
     body = helper.make_graph(
         [
@@ -38,7 +39,7 @@ def patient() -> onnx.ModelProto:
     weights = [
         weight("turn", np.roll(np.eye(WIDTH, dtype=np.float32), 1, axis=0)),
         weight("start", np.full((WIDTH, WIDTH), 0.5, dtype=np.float32)),
-        numpy_helper.from_array(np.array(BASE_STEPS), "base"),
+        numpy_helper.from_array(np.array(base_steps), "base"),
         numpy_helper.from_array(np.array(0), "zero"),
         numpy_helper.from_array(np.array(True), "yes"),
     ]
