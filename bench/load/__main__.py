@@ -7,17 +7,21 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import msgspec
-
-from bench.load import machine
+from bench.load import machine, results
 from bench.load.cells import CELLS
-from bench.load.run import Measured, folder_of_results, measure
+from bench.load.results import Measured
+from bench.load.run import measure
 from bench.load.servers import ROOT
 from bench.load.workload import MODELS, Workload
 
 ROUNDS = 5
-SECONDS = 3.0
+SECONDS = 2.0
+PATIENCE_S = 60.0
+"""How long a whole run may wait, in all, for a quieter moment."""
+
 QUICK_SECONDS = 1.0
+QUICK_PATIENCE_S = 3.0
+RESULTS = ROOT / "bench" / "results" / "load.json"
 QUICK_RESULTS = ROOT / "build" / "load-quick.json"
 """Quick figures are for whoever works on the code: never where the shown ones are."""
 
@@ -34,22 +38,19 @@ def main() -> None:
     given = parser.parse_args()
     rounds = given.rounds or (1 if given.quick else ROUNDS)
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
-    results = QUICK_RESULTS if given.quick else folder_of_results() / "load.json"
+    path = QUICK_RESULTS if given.quick else RESULTS
     machine.keep_to_two_cores()
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         workloads = {name: Workload(Path(folder), name) for name in MODELS}
+        patience = machine.Patience(QUICK_PATIENCE_S if given.quick else PATIENCE_S)
         for name in given.only or CELLS:
-            _keep(results, name, measure(CELLS[name], workloads, rounds, seconds))
+            _keep(path, name, measure(CELLS[name], workloads, rounds, seconds, patience))
 
 
-def _keep(results: Path, name: str, measured: Measured) -> None:
+def _keep(path: Path, name: str, measured: Measured) -> None:
     """Written after each cell: an interrupted run keeps what it has."""
-    known = msgspec.json.decode(results.read_bytes(), type=dict[str, Measured]) if results.exists() else {}
-    known[name] = measured
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_bytes(
-        msgspec.json.format(msgspec.json.encode({cell: known[cell] for cell in CELLS if cell in known})) + b"\n"
-    )
+    known = {**results.read(path), name: measured}
+    results.write(path, {cell: known[cell] for cell in CELLS if cell in known})
 
 
 if __name__ == "__main__":

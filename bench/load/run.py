@@ -8,15 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from bench.load import machine, wrk
 from bench.load.cells import Cell
 from bench.load.contenders import CONTENDERS, RAW, server
-from bench.load.machine import Machine, Moment
+from bench.load.machine import Patience
+from bench.load.results import Measured, Round
 from bench.load.servers import ROOT, Server
 from bench.load.workload import Workload
 from bench.load.wrk import Drive, Figures
@@ -28,33 +27,18 @@ RAW_SHARE = 10
 """onnxruntime alone has 21 settings: each gets this part of a drive's time."""
 
 
-class Round(Struct, kw_only=True):
-    """One round, as it was driven. `beside`: the figures of the big requests; `notes`: what a figure stands for."""
-
-    order: list[str]
-    figures: dict[str, Figures]
-    beside: dict[str, Figures]
-    notes: dict[str, str]
-
-
-class Measured(Struct, kw_only=True):
-    """One cell, measured."""
-
-    seconds: float
-    machine: Machine
-    begun: Moment
-    rounds: list[Round]
-
-
 class Stage:
     """The servers of one cell, up and checked."""
 
-    def __init__(self, cell: Cell, workloads: dict[str, Workload], servers: dict[str, Server], seconds: float) -> None:
+    def __init__(
+        self, cell: Cell, workloads: dict[str, Workload], servers: dict[str, Server], seconds: float, patience: Patience
+    ) -> None:
         self._cell = cell
         self._main = workloads[cell.workload]
         self._beside = workloads.get(cell.beside)
         self._servers = servers
         self._seconds = seconds
+        self._patience = patience
 
     def check(self) -> None:
         """Every contender answers every body rightly. Raises RuntimeError."""
@@ -74,10 +58,12 @@ class Stage:
         """Drive everybody once."""
         done = Round(order=order, figures={}, beside={}, notes={})
         for name in order:
+            self._patience.wait()
             if name == RAW:
                 done.figures[name], done.notes[name] = _raw(self._main, self._seconds)
             else:
                 self._drive(name, done)
+            done.figures[name].disturbed = done.figures[name].others_cpu > machine.DISTURBED_SHARE
         return done
 
     def _drive(self, name: str, done: Round) -> None:
@@ -105,11 +91,11 @@ class Stage:
         figures.others_cpu = max(0.0, (machine.busy_s() - busy - spent) / available)
 
 
-def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: float) -> Measured:
+def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: float, patience: Patience) -> Measured:
     """`cell`, over so many rounds of so many seconds a contender."""
     begun = machine.now()
     done = []
-    with _stage(cell, workloads, seconds) as stage:
+    with _stage(cell, workloads, seconds, patience) as stage:
         stage.check()
         stage.warm_up()
         for number in range(rounds):
@@ -121,12 +107,12 @@ def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: fl
 
 
 @contextmanager
-def _stage(cell: Cell, workloads: dict[str, Workload], seconds: float) -> Iterator[Stage]:
+def _stage(cell: Cell, workloads: dict[str, Workload], seconds: float, patience: Patience) -> Iterator[Stage]:
     models = workloads[cell.workload].repository
     with ExitStack() as stack:
         names = [name for name in cell.contenders if name != RAW]
         servers = {name: stack.enter_context(server(name, models)) for name in names}
-        yield Stage(cell, workloads, servers, seconds)
+        yield Stage(cell, workloads, servers, seconds, patience)
 
 
 def _raw(workload: Workload, seconds: float) -> tuple[Figures, str]:
@@ -163,8 +149,3 @@ def _say(cell: Cell, number: int, done: Round) -> None:
             f"  {done.notes.get(name, '')}",
             flush=True,
         )
-
-
-def folder_of_results() -> Path:
-    """Where the figures that are shown are kept."""
-    return ROOT / "bench" / "results"

@@ -30,6 +30,8 @@ class Figures(Struct, kw_only=True):
     """CPU time of the server's processes for one answer, user and system."""
     others_cpu: float = 0.0
     """Share of the machine's CPU time that went to neither server nor generator: how disturbed the figures are."""
+    disturbed: bool = False
+    """Whether that was too much; see `machine.DISTURBED_SHARE`."""
 
 
 class Told(Struct):

@@ -1,12 +1,14 @@
-"""Tensors to JSON text, beside orjson's NumPy path, which writes the same digits; one group per tensor gives the ratios."""
+"""Tensors to JSON text, beside orjson's NumPy path, which writes the same digits: one group per tensor gives the ratios."""
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
+from bench.micro.goals import CONTENDER, OURS
 from fastserve._ext import jsonwrite
 from fastserve.types import DType, Tensor
 
@@ -42,18 +44,20 @@ def orjson_numpy(array: Tensor) -> bytes:
     return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-WRITERS: dict[str, Callable[[Tensor], bytes]] = {"fastserve": fastserve, "orjson": orjson_numpy}
+WRITERS: dict[str, Callable[[Tensor], bytes]] = {OURS: fastserve, "orjson": orjson_numpy}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("name", TENSORS)
-def test_tensor_to_json(benchmark: Callable[..., bytes], name: str, writer: str) -> None:
-    benchmark.group = f"tensor to JSON, {name}"  # type: ignore[attr-defined]
+def test_tensor_to_json(benchmark: Any, name: str, writer: str) -> None:
+    benchmark.group = f"tensor to JSON, {name}"
+    benchmark.extra_info[CONTENDER] = writer
     array = TENSORS[name]
     written = benchmark(WRITERS[writer], array)
     assert np.array_equal(np.array(json.loads(written), array.dtype), array)
 
 
+@pytest.mark.benchmark(group="answers to JSON")
 def test_32_row_objects_to_json(benchmark: Callable[..., bytes]) -> None:
     columns = (np.array([["setosa"]] * 32, object), normal(32, 3))
     arguments = (b"", ("label", "probabilities"), columns, (DType.STRING, DType.FLOAT), (False, False), b"")
@@ -61,6 +65,7 @@ def test_32_row_objects_to_json(benchmark: Callable[..., bytes]) -> None:
     assert len(json.loads(written)) == 32
 
 
+@pytest.mark.benchmark(group="answers to JSON")
 def test_1000_strings_to_json(benchmark: Callable[..., bytes]) -> None:
     strings = np.array([f"label {number} \u00e9" for number in range(1000)], object)
     written = benchmark(jsonwrite.tensor, b"", strings, DType.STRING, False, b"")

@@ -17,6 +17,7 @@ class Ticket:
     """Stands for the engine's."""
 
 
+@pytest.mark.benchmark(group="batch path")
 @pytest.mark.parametrize("tickets", [1, 8, 64])
 def test_tickets_through_the_queue(benchmark: Callable[..., int], tickets: int) -> None:
     queue = BatchQueue(64, 0, 4096)
@@ -30,6 +31,7 @@ def test_tickets_through_the_queue(benchmark: Callable[..., int], tickets: int) 
     assert benchmark(through) == tickets
 
 
+@pytest.mark.benchmark(group="batch path")
 @pytest.mark.parametrize("buckets", [8, 512])
 def test_a_ticket_through_a_queue_of_many_shapes(benchmark: Callable[..., list[Ticket]], buckets: int) -> None:
     queue = BatchQueue(64, 0, 4096)
@@ -44,6 +46,7 @@ def test_a_ticket_through_a_queue_of_many_shapes(benchmark: Callable[..., list[T
     assert len(benchmark(through)) >= 1
 
 
+@pytest.mark.benchmark(group="batch path")
 @pytest.mark.parametrize(("parts", "row"), [(1, 4), (16, 4), (16, 784), (8, 3 * 224 * 224)])
 def test_rows_into_the_buffer_and_out_again(benchmark: Callable[..., list[Tensor]], parts: int, row: int) -> None:
     buffer = np.zeros((64, row), np.float32)
@@ -57,6 +60,7 @@ def test_rows_into_the_buffer_and_out_again(benchmark: Callable[..., list[Tensor
     assert np.array_equal(benchmark(round_trip)[-1], given[-1])
 
 
+@pytest.mark.benchmark(group="batch path")
 def test_a_count_and_a_time(benchmark: Callable[..., None]) -> None:
     page = np.zeros(64, np.int64)
     counter, times = Counter(page, 0), Histogram(page, 1, tuple(2**power for power in range(12, 34)))

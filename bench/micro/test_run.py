@@ -108,6 +108,7 @@ def test_large_requests(benchmark: Any, tmp_path: Path, way: str, kilobytes: int
         benchmark(runner.run, [example(ready, 1), example(ready, 0)], [1, 0])
 
 
+@pytest.mark.benchmark(group="load: MLP 784")
 def test_load(benchmark: Any, tmp_path: Path) -> None:
     """Read, check, open and probe."""
     path = models.save(models.mlp(), tmp_path)

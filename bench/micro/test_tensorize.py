@@ -1,13 +1,16 @@
-"""JSON to float32, beside pysimdjson and orjson with numpy: one group per body, so that one run gives the ratios."""
+"""JSON to float32, beside pysimdjson and orjson with numpy: one group per body, one turn after another, gives the ratios."""
 
 import json
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 import simdjson
 
+from bench.micro.goals import CONTENDER, OURS
 from fastserve._ext.tensorize import Cursor
 from fastserve.types import DType, Tensor
 
@@ -20,6 +23,7 @@ TINY = b'{"instances": [[5.1,3.5,1.4,0.2]]}'
 ROWS = b'{"instances": [' + b", ".join([b'{"age": 41, "income": 5.25, "city": "Oslo"}'] * 32) + b"]}"
 
 
+@cache
 def body(name: str) -> bytes:
     """Random floats as `json.dumps` writes them, with that many decimals."""
     shape, decimals = BODIES[name]
@@ -38,7 +42,7 @@ class Simdjson:
         self.parser = simdjson.Parser()
 
     def __call__(self, text: bytes) -> Tensor:
-        document = self.parser.parse(text)
+        document: Any = self.parser.parse(text)
         flat = np.frombuffer(document.as_buffer(of_type="d"), np.float64).astype(np.float32)
         del document  # the parser refuses the next text while one is held
         return flat
@@ -49,7 +53,7 @@ def orjson_numpy(text: bytes) -> Tensor:
 
 
 READERS: dict[str, Callable[[bytes], Tensor]] = {
-    "fastserve": fastserve,
+    OURS: fastserve,
     "pysimdjson": Simdjson(),
     "orjson + numpy": orjson_numpy,
 }
@@ -57,8 +61,9 @@ READERS: dict[str, Callable[[bytes], Tensor]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", BODIES)
-def test_json_to_float32(benchmark: Callable[..., Tensor], name: str, reader: str) -> None:
-    benchmark.group = f"JSON to float32, {name}"  # type: ignore[attr-defined]
+def test_json_to_float32(benchmark: Any, name: str, reader: str) -> None:
+    benchmark.group = f"JSON to float32, {name}"
+    benchmark.extra_info[CONTENDER] = reader
     text = body(name)
     array = benchmark(READERS[reader], text)
     np.testing.assert_allclose(array.ravel(), orjson_numpy(text).ravel(), rtol=1e-6)
@@ -76,6 +81,7 @@ def decode_tiny(text: bytes) -> Tensor:
     return array
 
 
+@pytest.mark.benchmark(group="JSON of a request")
 def test_tiny_body(benchmark: Callable[..., Tensor]) -> None:
     assert benchmark(decode_tiny, TINY).shape == (1, 4)
 
@@ -87,10 +93,12 @@ def decode_rows(text: bytes) -> dict[str, Tensor]:
     return cursor.rows(("age", "income", "city"), (DType.INT64, DType.FLOAT, DType.STRING), "$.instances")
 
 
+@pytest.mark.benchmark(group="JSON of a request")
 def test_32_row_objects(benchmark: Callable[..., dict[str, Tensor]]) -> None:
     assert {array.shape for array in benchmark(decode_rows, ROWS).values()} == {(32,)}
 
 
+@pytest.mark.benchmark(group="JSON of a request")
 def test_skip_of_a_megabyte(benchmark: Callable[..., None]) -> None:
     text = body("1x224x224x3")
     benchmark(lambda: Cursor(text).skip())
