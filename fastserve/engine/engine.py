@@ -131,6 +131,11 @@ class Engine:
         assert self._watcher is not None, "the engine is not started"
         self._watcher.look_now()
 
+    def look_soon(self) -> None:
+        """Look at the repository; does not wait for it."""
+        assert self._watcher is not None, "the engine is not started"
+        self._watcher.wake()
+
     @property
     def started(self) -> bool:
         """Whether the first look is through: every model that was there is loaded or has failed."""

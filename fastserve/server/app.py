@@ -85,6 +85,10 @@ class App:
         """Be not ready from now on; requests that come are still served."""
         self.draining = True
 
+    def _look_soon(self) -> None:
+        if self._engine is not None:
+            self._engine.look_soon()
+
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "lifespan":
@@ -99,7 +103,7 @@ class App:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """RSGI start-up."""
-        self._listen_for_drain(loop)
+        self._listen_for_signals(loop)
         self.start(loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -116,7 +120,7 @@ class App:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 loop = asyncio.get_running_loop()
-                self._listen_for_drain(loop)
+                self._listen_for_signals(loop)
                 self.start(loop)
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -124,10 +128,11 @@ class App:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    def _listen_for_drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The process that started us says with SIGUSR1 that shutdown comes (see launch)."""
+    def _listen_for_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """SIGUSR1: shutdown comes, says the process that started us (see supervisor). SIGHUP: look at the repository."""
         try:
             loop.add_signal_handler(signal.SIGUSR1, self.drain)
+            loop.add_signal_handler(signal.SIGHUP, self._look_soon)
         except (NotImplementedError, RuntimeError, ValueError):
             return  # not the main thread's loop: whoever embeds us has its own way to drain
 

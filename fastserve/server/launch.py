@@ -4,21 +4,17 @@ Thread: the parent's main thread waits here; it serves nothing and loads no mode
 are forked from it, and onnxruntime's threads do not survive a fork.
 """
 
-import ctypes
 import ipaddress
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
 from granian.http import HTTP1Settings
 from msgspec.structs import replace
@@ -30,59 +26,32 @@ from fastserve.errors import ConfigError
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
 from fastserve.server.startup import announce
+from fastserve.server.supervisor import Supervisor, settle_in
 
 MAX_WAITING_CONNECTIONS = 2048
 MAX_REQUESTS_IN_FLIGHT = 16_384
 """Per worker; the batch queues refuse (429) long before, this bounds what waits for its body."""
 
-PR_SET_PDEATHSIG = 1
 HEADER_TIMEOUT_MS = 30_000
 
 _log = logging.getLogger(__name__)
 
 
-class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its classes `Granian` is depends on the interpreter
-    """Granian's parent process, with a drain in two steps and a second signal that forces."""
-
-    def __init__(self, config: Config, **options: Any) -> None:
-        super().__init__("fastserve", **options)
-        self._drain_delay_s = config.server.drain_delay_ms / 1000
-        self._drain_timeout_s = max(config.server.drain_timeout_ms / 1000, 0.001)
-        self.workers_kill_timeout = self._drain_timeout_s
-        self._forced = threading.Event()
-
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """SIGTERM or SIGINT: the first one drains, the second one forces."""
-        if self.interrupt_signal:
-            self._forced.set()
-            for one in self.wrks:
-                one.kill()
-        super().signal_handler_interrupt(*args, **kwargs)
-
-    def _stop_workers(self) -> None:
-        """Not ready first, so that balancers look elsewhere; then no new connections, and what is in flight ends."""
-        for one in self.wrks:
-            if one.is_alive():
-                os.kill(one.inner.pid, signal.SIGUSR1)
-        self._forced.wait(self._drain_delay_s)
-        super()._stop_workers()
-
-
 def serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code: 0 drained, 1 failed or forced.
+    """Serve until SIGTERM or SIGINT; the exit code: 0 drained, 1 failed, forced, or not drained in time.
 
     Raises ConfigError where it cannot listen as configured.
     """
-    config = _with_port(config)
+    config = _with_address(config)
     server = config.server
     _warn_if_open(server)
     first = multiprocessing.get_context().Semaphore(1)
-    supervisor = Supervisor(config, **granian_options(server))
+    supervisor = Supervisor(server, first, **granian_options(server))
     try:
-        supervisor.serve(_worker(server), partial(_load_app, config, first), wrap_loader=False)
+        supervisor.serve(_worker(server), partial(_load_app, config, first, os.getpid()), wrap_loader=False)
     except SystemExit as exit_:
         return int(exit_.code or 0)
-    return 1 if supervisor._forced.is_set() else 0
+    return 1 if supervisor.cut_short else 0
 
 
 def _worker(server: ServerConfig) -> Callable[..., None] | None:
@@ -96,9 +65,9 @@ def _worker(server: ServerConfig) -> Callable[..., None] | None:
     return worker.run_worker
 
 
-def _load_app(config: Config, first: Any) -> App:
+def _load_app(config: Config, first: Any, parent_pid: int) -> App:
     """In a worker: the app. The first worker to be ready prints the table; all of them load the same models."""
-    _end_with_parent()
+    settle_in(parent_pid)
     logs.set_up(config.server.log_dir)
 
     def started(engine: Engine) -> None:
@@ -106,12 +75,6 @@ def _load_app(config: Config, first: Any) -> App:
             announce(engine, config.server)
 
     return create_app(config, started)
-
-
-def _end_with_parent() -> None:
-    """Drain when the parent dies, however it dies: a worker without one would hold the port for ever (prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def granian_options(server: ServerConfig) -> dict[str, Any]:
@@ -148,10 +111,11 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
     }
 
 
-def _with_port(config: Config) -> Config:
-    """`config` with a port that can be listened on: a free one for 0. Raises ConfigError when the port is taken."""
+def _with_address(config: Config) -> Config:
+    """`config` with a place that can be listened on: a free port for 0. Raises ConfigError where it cannot be had."""
     server = config.server
     if server.uds:
+        _make_room(Path(server.uds))
         return config
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -165,6 +129,24 @@ def _with_port(config: Config) -> Config:
             ) from error
         port = probe.getsockname()[1]
     return replace(config, server=replace(server, port=port))
+
+
+def _make_room(path: Path) -> None:
+    """Remove a socket that nobody listens on: what a server that was killed left behind."""
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            except OSError as error:
+                raise ConfigError(f"cannot listen on {path}: {error.strerror or error} (--uds)") from error
+            else:
+                raise ConfigError(f"cannot listen on {path}: another server does (--uds)")
+    elif path.exists():
+        raise ConfigError(f"cannot listen on {path}: it is there, and no socket (--uds)")
+    elif not path.parent.is_dir():
+        raise ConfigError(f"cannot listen on {path}: there is no folder {path.parent} (--uds)")
 
 
 def _warn_if_open(server: ServerConfig) -> None:
