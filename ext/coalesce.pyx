@@ -150,6 +150,18 @@ cdef bint fits(cnp.ndarray buffer, object item):
     )
 
 
+cdef tuple checked_pairs(tuple pairs):
+    """`pairs` as (name, buffer) tuples. Raises TypeError for what is none, ValueError for what has no plain rows."""
+    cdef list checked = []
+    for name, buffer in pairs:
+        # A parameter's own type lets None through, which has no dimensions to look at.
+        if not isinstance(name, str) or not isinstance(buffer, np.ndarray):
+            raise TypeError(f"expected a name and an array, got {type(name).__name__} and {type(buffer).__name__}")
+        check_rows(buffer, name)
+        checked.append((name, buffer))
+    return tuple(checked)
+
+
 cdef class Bound:
     """Buffers bound to a run, for one number of rows: a request's tensors in, the run, copies of the outputs out.
 
@@ -161,33 +173,41 @@ cdef class Bound:
     cdef readonly tuple outputs
 
     def __cinit__(self, object run, tuple inputs not None, tuple outputs not None):
-        for name, buffer in inputs + outputs:
-            check_rows(buffer, name)
-        for name, buffer in inputs:
+        self.run = run
+        self.inputs = checked_pairs(inputs)
+        self.outputs = checked_pairs(outputs)
+        for name, buffer in self.inputs:
             if not buffer.flags.writeable:
                 raise ValueError(f"expected a writable buffer for {name}")
-        self.run = run
-        self.inputs = inputs
-        self.outputs = outputs
 
     def answer(self, dict request not None, /):
-        """Copies of all outputs for one request, by name; None, and nothing run, where a tensor does not fill its buffer.
+        """Copies of all outputs for one request, by name; None, and nothing run, where a tensor does not fit.
 
-        Raises what the run raises.
+        Names that no input has are passed over. Raises what the run raises.
         """
         cdef tuple pair
         cdef cnp.ndarray buffer
         for pair in self.inputs:
             buffer = pair[1]
-            if not fits(buffer, request.get(pair[0])):
+            item = request.get(pair[0])
+            if not fits(buffer, item):
                 return None
-            part = request[pair[0]]
-            copy_bytes(cnp.PyArray_DATA(buffer), cnp.PyArray_DATA(<cnp.ndarray>part), cnp.PyArray_NBYTES(buffer))
+            copy_bytes(cnp.PyArray_DATA(buffer), cnp.PyArray_DATA(<cnp.ndarray>item), cnp.PyArray_NBYTES(buffer))
         self.run()
         cdef dict outputs = {}
         for pair in self.outputs:
             outputs[pair[0]] = cnp.PyArray_NewCopy(<cnp.ndarray>pair[1], cnp.NPY_CORDER)
         return outputs
+
+
+cdef tuple sizes_of(tuple shape):
+    """`shape` as integers to compare an array's with. Raises OverflowError for a size that no array can have."""
+    cdef Py_ssize_t size
+    cdef list sizes = []
+    for item in shape:
+        size = item
+        sizes.append(size)
+    return tuple(sizes)
 
 
 cdef class RowShapes:
@@ -200,11 +220,11 @@ cdef class RowShapes:
         for name, dtype, shape in inputs:
             if len(shape) >= MAX_RANK:
                 raise ValueError(f"expected fewer than {MAX_RANK} dimensions for {name}, got {len(shape)}")
-        self.inputs = tuple([(name, np.dtype(dtype), tuple(map(int, shape))) for name, dtype, shape in inputs])
+        self.inputs = tuple([(name, np.dtype(dtype), sizes_of(shape)) for name, dtype, shape in inputs])
         self.count = len(inputs)
 
     def rows(self, dict tensors not None, /):
-        """How many rows `tensors` have, all of them and no others fitting; -1 where that is not so (why: ask elsewhere)."""
+        """How many rows `tensors` have: all inputs, fitting, and no others. -1 where that is not so; why is not said."""
         cdef Py_ssize_t rows = -1, size
         cdef tuple expected, shape
         cdef cnp.ndarray tensor

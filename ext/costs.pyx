@@ -1,8 +1,8 @@
 """What a run of so many rows takes, from the runs that were: followed with forgetting, one cell per power of two.
 
-Disturbance only ever adds time, so a faster run counts with half its weight at once, a slower one with a sixteenth and as
-twice the known time at most: one disturbed run moves the estimate by a sixteenth, a model that really slows down doubles it
-within a dozen runs.
+Disturbance only ever adds time, so a faster run counts with half its weight at once, a slower one with a sixteenth and
+as twice the known time at most: one disturbed run moves the estimate by a sixteenth, a model that really slows down
+doubles it within a dozen runs.
 
 Thread: any; both methods are a few machine instructions under the GIL.
 """

@@ -113,7 +113,7 @@ cdef class Histogram:
 
 
 cdef class RunMeter:
-    """Four histograms that every run is counted in, at the price of one call: its wait, its time, the answer's, its rows."""
+    """Four histograms that every run is counted in by one call: its wait, its time, the answer's time, its rows."""
 
     cdef Histogram queue
     cdef Histogram run

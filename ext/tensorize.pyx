@@ -4,8 +4,9 @@ Thread: any; a cursor belongs to one thread at a time. Values in more than 16 kB
 Memory: a cursor holds the body; every array returned owns its memory. Heap is taken for what was read, never for what a
 text claims, and no depth of brackets costs stack.
 
-JSON here is RFC 8259 and the tokens NaN, Infinity, -Infinity, Inf and -Inf. A byte order mark is skipped, text behind the
-top value is not looked at, and a number past the range of a double is refused wherever it stands. Kernels: `json_*.hpp`.
+JSON here is RFC 8259 and the tokens NaN, Infinity, -Infinity, Inf and -Inf. A byte order mark is skipped, text behind
+the top value is not looked at, and a number past the range of a double is refused wherever it stands. Kernels:
+`json_*.hpp`.
 """
 
 cimport cython
@@ -15,7 +16,7 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 from libcpp cimport bool as cbool
 from libcpp.string cimport string as cstring
 
@@ -123,7 +124,8 @@ cdef enum:
 # ONNX's number of a type -> numpy's; -1 where there is none.
 cdef int[17] NUMPY_TYPES = [
     -1, cnp.NPY_FLOAT32, cnp.NPY_UINT8, cnp.NPY_INT8, cnp.NPY_UINT16, cnp.NPY_INT16, cnp.NPY_INT32, cnp.NPY_INT64,
-    cnp.NPY_OBJECT, cnp.NPY_BOOL, cnp.NPY_FLOAT16, cnp.NPY_FLOAT64, cnp.NPY_UINT32, cnp.NPY_UINT64, -1, -1, cnp.NPY_UINT16,
+    cnp.NPY_OBJECT, cnp.NPY_BOOL, cnp.NPY_FLOAT16, cnp.NPY_FLOAT64, cnp.NPY_UINT32, cnp.NPY_UINT64,
+    -1, -1, cnp.NPY_UINT16,
 ]
 cdef size_t[17] ITEM_BYTES = [0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0, 0, 2]
 _FLOATS = frozenset((DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16))
@@ -135,7 +137,7 @@ _B64_REASONS = {
 }
 
 
-# ---- what was expected, in words: built only once something is wrong --------------------------------------------------------
+# ---- what was expected, in words: built only once something is wrong -------------------------------------------------
 
 
 cdef str element_words(int dtype):
@@ -180,7 +182,7 @@ cdef str element_path(TensorReader& reader, int64_t index):
     return "".join([f"[{i}]" for i in reversed(indices)])
 
 
-# ---- arrays -----------------------------------------------------------------------------------------------------------------
+# ---- arrays ----------------------------------------------------------------------------------------------------------
 
 
 cdef void free_block(object capsule) noexcept:
@@ -188,7 +190,7 @@ cdef void free_block(object capsule) noexcept:
 
 
 cdef object new_array(TensorReader& reader, int64_t rows):
-    """The reader's elements as an array of its shape; `rows` >= 0: with an axis of rows before it. Strings: empty slots."""
+    """The reader's elements in its shape; `rows` >= 0: with an axis of rows before it. Strings: empty slots."""
     cdef cnp.npy_intp[MAX_RANK] shape
     cdef int rank = 0
     cdef int level
@@ -222,8 +224,8 @@ cdef object adopt_block(char* block, int rank, cnp.npy_intp* shape, int kind):
 cdef class Cursor:
     """A place in one JSON text; reads forward only, one pass over the text.
 
-    The caller walks containers (`enter_object`, `next_key`, ...) and must consume each value between two steps by one of
-    `skip`, `string`, `value`, `tensor`, `rows` or by entering and leaving it. After an error the place is undefined.
+    The caller walks containers (`enter_object`, `next_key`, ...) and must consume each value between two steps by one
+    of `skip`, `string`, `value`, `tensor`, `rows` or by entering and leaving it. After an error the place is undefined.
     """
 
     cdef bytes body
@@ -244,7 +246,7 @@ cdef class Cursor:
         """Bytes of the body before the cursor."""
         return self.text.at - self.begin
 
-    # ---- places -------------------------------------------------------------------------------------------------------------
+    # ---- places ------------------------------------------------------------------------------------------------------
 
     cdef const char* place(self) noexcept:
         """The next byte that is no space; the cursor moves there."""
@@ -259,7 +261,7 @@ cdef class Cursor:
         return p
 
     def kind(self):
-        """The next value by its first character: `{ [ " t f n`, and `0` for all numbers, NaN and Infinity among them."""
+        """The next value by its first character: `{ [ " t f n`, and `0` for all numbers, NaN and Infinity too."""
         return self.kind_at(self.place())
 
     cdef str kind_at(self, const char* p):
@@ -299,7 +301,10 @@ cdef class Cursor:
         return 0
 
     def next_key(self):
-        """The next member's key, the cursor at its value; None at the object's end. Bytes that are not UTF-8 come as U+FFFD."""
+        """The next member's key, the cursor at its value; None at the object's end.
+
+        Bytes that are not UTF-8 come as U+FFFD.
+        """
         if not self.step(c"}", "expected ',' or '}'"):
             return None
         cdef Quoted key
@@ -342,7 +347,7 @@ cdef class Cursor:
             p = skip_value(self.text, p)
         self.moved(p)
 
-    # ---- looking ahead ------------------------------------------------------------------------------------------------------
+    # ---- looking ahead -----------------------------------------------------------------------------------------------
 
     def excerpt(self):
         """The text of the value at the cursor for error messages, cut to 256 bytes; does not move."""
@@ -384,7 +389,7 @@ cdef class Cursor:
             return "]"
         return "b" if self.is_b64_at(p) else self.kind_at(p)
 
-    # ---- small values -------------------------------------------------------------------------------------------------------
+    # ---- small values ------------------------------------------------------------------------------------------------
 
     def string(self, str path not None):
         """The string at the cursor; `path` is its JSON path, for the error if it is none."""
@@ -412,9 +417,9 @@ cdef class Cursor:
             raise self.syntax_error() from None
 
     def value(self, str path not None):
-        """The value at the cursor as Python's own: for small things. Nested deeper than `max_depth` is refused at `path`.
+        """The value at the cursor as Python's own: for small things.
 
-        Integers keep all digits; of equal keys the first counts.
+        Nested deeper than `max_depth` is refused at `path`. Integers keep all digits; of equal keys the first counts.
         """
         cdef list opened = []    # containers not closed yet, outermost first
         cdef list keys = []      # of the open objects: the key whose value is being read
@@ -478,13 +483,13 @@ cdef class Cursor:
         except ValueError:
             return float(token)
 
-    # ---- tensors ------------------------------------------------------------------------------------------------------------
+    # ---- tensors -----------------------------------------------------------------------------------------------------
 
     def tensor(self, int dtype, str path not None):
         """The nested lists (or the one scalar) at the cursor as a C-contiguous array of that ONNX type.
 
-        The shape is that of the first elements; what does not fit it, or the type, raises InvalidTensor with its own path
-        below `path`. Thread: the GIL is given away for long texts.
+        The shape is that of the first elements; what does not fit it, or the type, raises InvalidTensor with its own
+        path below `path`. Thread: the GIL is given away for long texts.
         """
         cdef TensorReader reader
         cdef const char* p = self.place()
@@ -571,7 +576,7 @@ cdef class Cursor:
         row = f"[{index // per_row}]{member}" if rows else ""
         raise InvalidTensor(expected=expected, got=got, path=path + row + element_path(reader, index))
 
-    # ---- errors -------------------------------------------------------------------------------------------------------------
+    # ---- errors ------------------------------------------------------------------------------------------------------
 
     cdef object syntax_error(self):
         """The text's fault as InvalidJson."""
@@ -635,11 +640,21 @@ cdef int check_dtype(int dtype) except -1:
     return 0
 
 
-def sole_rows(bytes body not None, bytes key not None, int dtype, str path not None):
-    """The tensor of `{"<key>": [...]}` where that is all of the body and no item of the list is an object; else None.
+cdef bint is_plain_key(const char* p, const char* key, Py_ssize_t size) noexcept:
+    """Whether `key` stands at `p`, and in quotes means itself: no quote, escape or control character is in it."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        if p[i] != key[i] or p[i] == c'"' or p[i] == c"\\" or <unsigned char>p[i] < 0x20:
+            return False
+    return True
 
-    The request that is sent most, in one call. None says nothing about the text: it may be right in another form, or wrong.
-    Raises InvalidTensor and InvalidJson for what stands in the list.
+
+def sole_rows(bytes body not None, bytes key not None, int dtype, str path not None):
+    """The tensor of `{"<key>": [...]}` where that is all of the body and the list's first item is no object; else None.
+
+    The request that is sent most, in one call. None says nothing about the text: it may be right in another form, or
+    wrong.
+    Raises InvalidTensor and InvalidJson for what stands in the list, as `Cursor.tensor` does.
     """
     cdef Cursor cursor = Cursor(body)
     cdef const char* p = cursor.place()
@@ -650,7 +665,7 @@ def sole_rows(bytes body not None, bytes key not None, int dtype, str path not N
     # The key as it stands: escaped spellings of it take the general way. One NUL stands behind every body.
     if cursor.text.end - p < key_bytes + 2 or p[0] != c'"' or p[key_bytes + 1] != c'"':
         return None
-    if memcmp(p + 1, PyBytes_AS_STRING(key), key_bytes) != 0:
+    if not is_plain_key(p + 1, PyBytes_AS_STRING(key), key_bytes):
         return None
     p = skip_space(p + key_bytes + 2, cursor.text.end)
     if p[0] != c":":

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 MAX_FILE_LINES = 400
 MAX_NATIVE_LINES = 700
 MAX_FUNCTION_LINES = 40
+MAX_CYTHON_COLUMNS = 120  # ruff looks at Python only
 FOLDERS = ("fastserve", "tests", "bench", "examples")
 PYTHON = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 NATIVE = sorted(
@@ -27,6 +28,12 @@ def test_file_is_short(file: str) -> None:
 @pytest.mark.parametrize("file", NATIVE)
 def test_native_file_is_short(file: str) -> None:
     assert len((ROOT / file).read_text().splitlines()) <= MAX_NATIVE_LINES
+
+
+@pytest.mark.parametrize("file", [file for file in NATIVE if not file.endswith(".hpp")])
+def test_cython_lines_are_short(file: str) -> None:
+    lines = enumerate((ROOT / file).read_text().splitlines(), 1)
+    assert [f"{file}:{number}" for number, line in lines if len(line) > MAX_CYTHON_COLUMNS] == []
 
 
 @pytest.mark.parametrize("file", [file for file in PYTHON if file.startswith("fastserve/")])

@@ -31,3 +31,14 @@ class Histogram:
         self.cells[self.at + bisect_left(self.bounds, value)] += 1
         total = self.at + len(self.bounds) + 1
         self.cells[total] = wrapped(self.cells[total] + value)
+
+
+class RunMeter:
+    """As the native one."""
+
+    def __init__(self, queue: Histogram, run: Histogram, encode: Histogram, rows: Histogram) -> None:
+        self.histograms = (queue, run, encode, rows)
+
+    def observe(self, queue_ns: int, run_ns: int, encode_ns: int, rows: int) -> None:
+        for histogram, value in zip(self.histograms, (queue_ns, run_ns, encode_ns, rows), strict=True):
+            histogram.observe(value)
