@@ -36,6 +36,7 @@ class Ticket:
         "lease",
         "outputs",
         "priority",
+        "queue",
         "queued_ns",
         "rows",
         "size",
@@ -43,28 +44,33 @@ class Ticket:
 
     def __init__(
         self,
+        queue: "Queue",
         inputs: dict[str, Tensor],
         rows: int,
-        answer: Answer,
-        *,
         size: int,
-        bucket: object = None,
+        bucket: object,
+        answer: Answer,
         outputs: tuple[str, ...] | None = None,
         deadline_ns: int = 0,
         priority: int = 0,
         lease: object = None,
     ) -> None:
+        self.queue = queue
         self.inputs = inputs
-        self.lease = lease
         self.rows = rows
-        self.answer = answer
         self.size = size
         self.bucket = bucket
+        self.answer = answer
         self.outputs = outputs
         self.deadline_ns = deadline_ns
         self.priority = priority
+        self.lease = lease
         self.queued_ns = 0
         self._unclaimed = [True]
+
+    def cancel(self) -> None:
+        """The caller went away: leave the queue; a run under way goes on for the others."""
+        self.queue.cancel(self)
 
     def claim(self) -> bool:
         """Whether the caller is the one who resolves. `list.pop` is atomic, so one caller at most is told True."""
@@ -139,15 +145,8 @@ class Parts:
         inputs = {name: tensor[start:stop] for name, tensor in whole.inputs.items()}
         answer: Answer = partial(self._part_done, index)
         rows = stop - start
-        return Ticket(
-            inputs,
-            rows,
-            answer,
-            size=whole.size * rows // whole.rows,
-            bucket=whole.bucket,
-            deadline_ns=whole.deadline_ns,
-            priority=whole.priority,
-        )
+        size = whole.size * rows // whole.rows
+        return Ticket(self._queue, inputs, rows, size, whole.bucket, answer, None, whole.deadline_ns, whole.priority)
 
     def _enqueue_next(self, *, admitted: bool) -> None:
         with self._lock:
@@ -172,7 +171,11 @@ class Parts:
                 _joined([result for result in self._results if result is not None], self._whole.outputs)
             )
         else:
-            self._enqueue_next(admitted=True)
+            try:
+                self._enqueue_next(admitted=True)
+            except FastServeError as error:  # we run in the middle of a batch, whose other tickets must not notice
+                self._whole.resolve(error)
+                self._stop()
 
 
 def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferResult:

@@ -26,6 +26,9 @@ from fastserve.types import Answer, InferRequest, InferResult, Tensor, Timing
 INLINE_NS = 50_000
 """A run expected to be shorter stays on the thread that brought it: a hand-over costs 20 to 30 us."""
 
+TOGETHER_NS = 1_000_000
+"""Short runs that come together are one batch up to here: what they would take one after the other."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +51,7 @@ class Batcher:
         version: int,
         limits: Limits,
         runners: list[Runner],
+        short_runner: Runner,
         costs: CostTable,
         post: Callable[[Callable[[], None]], None],
         alarm: Alarm,
@@ -61,6 +65,9 @@ class Batcher:
         # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
         batch_rows = limits.max_batch_rows if limits.batchable else 1
         self._queue = BatchQueue(batch_rows, limits.max_queue_delay_ns, limits.max_queue_rows)
+        # Short runs have a runner of their own, beside the slots: were they to wait for one that an executor thread has, they
+        # would wait for a thread that stands back behind theirs.
+        self._short_runners = [short_runner]
         self._free = list(runners)
         self._slots = len(runners)
         self._running: dict[int, list[Ticket]] = {}
@@ -83,15 +90,9 @@ class Batcher:
         return self._queue.queued_rows
 
     def run_inline(self, request: InferRequest, rows: int, size: int, answer: Answer) -> bool:
-        """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done.
-
-        Without the lock: taking the last element of a list is atomic, and `_release` looks at the queue afterwards.
-        """
-        if rows > self._inline_rows or self._costs.estimate_ns(size) > INLINE_NS or len(self._queue):
-            return False
-        try:
-            runner = self._free.pop()
-        except IndexError:
+        """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done."""
+        runner = self._short_runner() if self.is_short(rows, size) else None
+        if runner is None:
             return False
         started = self._clock()
         outcome: InferResult | FastServeError
@@ -107,15 +108,31 @@ class Batcher:
         except Exception:  # the batch runner's edge: whatever a backend does, the request is answered
             outcome = self._backend_failed()
         finally:
-            self._release(runner)
+            self._short_runners.append(runner)
         answer(outcome)
         if run_ns:
             self._costs.observe(size, run_ns)
             self._meters.whole_run.observe(0, run_ns, self._clock() - started - run_ns, rows)
         return True
 
-    def submit(self, ticket: Ticket) -> Callable[[], None]:
-        """Queue `ticket`; it is answered later, or on this thread if that is an executor's. Returns how to cancel it.
+    def is_short(self, rows: int, size: int) -> bool:
+        """Whether a run of that size may hold up the thread that brings it."""
+        return rows <= self._inline_rows and self._costs.estimate_ns(size) <= INLINE_NS
+
+    def run_together(self, tickets: list[Ticket]) -> None:
+        """Run short requests that came together here and now, as many at a time as a short run takes; or queue them."""
+        for batch in self._short_batches(tickets):
+            runner = self._short_runner()
+            if runner is None:
+                self._enqueue_all(batch)
+                continue
+            try:
+                self._run(batch, runner)
+            finally:
+                self._short_runners.append(runner)
+
+    def submit(self, ticket: Ticket) -> Ticket | Parts:
+        """Queue `ticket`; it is answered later, or on this thread if that is an executor's. Returns what can be cancelled.
 
         Raises QueueFull.
         """
@@ -123,9 +140,9 @@ class Batcher:
         if limits.batchable and ticket.rows > limits.max_batch_rows:
             parts = Parts(self, ticket, limits.max_batch_rows, 2 * self._slots)
             parts.start()
-            return parts.cancel
+            return parts
         self.enqueue(ticket, serve_here=on_executor_thread())
-        return partial(self.cancel, ticket)
+        return ticket
 
     def enqueue(self, ticket: Ticket, *, admitted: bool = False, serve_here: bool = False) -> None:
         """Queue `ticket` and wake a free slot, or be it. Raises QueueFull unless `admitted`."""
@@ -151,8 +168,42 @@ class Batcher:
             self._closed = True
             left = self._queue.clear()
             self._free.clear()
+            self._short_runners.clear()
         for ticket in left:
             ticket.resolve(Draining("the model was unloaded"))
+
+    def _short_runner(self) -> Runner | None:
+        """The runner for short runs; None while another thread has it. Taking a list's last element is atomic: no lock."""
+        try:
+            return self._short_runners.pop()
+        except IndexError:
+            return None
+
+    def _short_batches(self, tickets: list[Ticket]) -> list[list[Ticket]]:
+        """`tickets` in their order, cut where the bucket changes, a batch is full, or enough is brought together.
+
+        Each alone would be run on this thread too, so a batch is judged by what its parts would take, not by an estimate of
+        its own: that would not be put right again once a disturbed run had made it too high.
+        """
+        batches: list[list[Ticket]] = []
+        rows = spared_ns = 0
+        for ticket in tickets:
+            rows += ticket.rows
+            spared_ns += self._costs.estimate_ns(ticket.size)
+            fits = rows <= self._limits.max_batch_rows and spared_ns <= TOGETHER_NS
+            if batches and self._limits.batchable and fits and ticket.bucket == batches[-1][0].bucket:
+                batches[-1].append(ticket)
+            else:
+                batches.append([ticket])
+                rows, spared_ns = ticket.rows, self._costs.estimate_ns(ticket.size)
+        return batches
+
+    def _enqueue_all(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            try:
+                self.enqueue(ticket)
+            except FastServeError as error:
+                ticket.resolve(error)
 
     def _ready_runners(self, now_ns: int) -> list[Runner]:
         """Under the lock: a slot for what is ready now, and the alarm set for what is not."""
@@ -168,15 +219,6 @@ class Batcher:
                 self._serve(runner)
             else:
                 self._post(partial(self._serve, runner))
-
-    def _release(self, runner: Runner) -> None:
-        """After an inline run: give the slot back, or to an executor thread if tickets came meanwhile."""
-        if not self._closed:
-            self._free.append(runner)
-        if len(self._queue):
-            with self._lock:
-                runners = self._ready_runners(self._clock())
-            self._start(runners, serve_here=False)
 
     def _serve(self, runner: Runner) -> None:
         """Run batches on this slot until none is ready. Executor threads."""
@@ -211,12 +253,11 @@ class Batcher:
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
             self._isolate(tickets, runner, self._backend_failed())
             return
-        run_ns = self._clock() - started
+        ran = self._clock()
         self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
-        self._meters.run.observe(run_ns)
+        self._meters.run.observe(ran - started)
         self._meters.batch_rows.observe(sum(rows))
-        for ticket, outputs in zip(tickets, answers, strict=True):
-            self._answer(ticket, outputs, Timing(started - ticket.queued_ns, run_ns, sum(rows)))
+        self._answer(tickets, answers, started, ran)
 
     def _backend_failed(self) -> RunFailed:
         _log.exception("model %s version %d: the backend failed", self._model, self._version)
@@ -231,17 +272,19 @@ class Batcher:
         self._run(tickets[:half], runner)
         self._run(tickets[half:], runner)
 
-    def _answer(self, ticket: Ticket, outputs: dict[str, Tensor], timing: Timing) -> None:
-        if ticket.outputs is not None:
-            outputs = {name: outputs[name] for name in ticket.outputs}
-        self._meters.queue.observe(timing.queue_ns)
-        self._tell(ticket.resolve, InferResult(self._model, self._version, outputs, timing))
-
-    def _tell(self, answer: Answer, outcome: InferResult | FastServeError) -> None:
+    def _answer(self, tickets: list[Ticket], answers: list[dict[str, Tensor]], started: int, ran: int) -> None:
         """Answering encodes, on this thread."""
-        before = self._clock()
-        answer(outcome)
-        self._meters.encode.observe(self._clock() - before)
+        meters = self._meters
+        run_ns, batch_rows, before = ran - started, sum([ticket.rows for ticket in tickets]), ran
+        for ticket, outputs in zip(tickets, answers, strict=True):
+            wanted = ticket.outputs
+            given = outputs if wanted is None else {name: outputs[name] for name in wanted}
+            queue_ns = started - ticket.queued_ns
+            ticket.resolve(InferResult(self._model, self._version, given, Timing(queue_ns, run_ns, batch_rows)))
+            now = self._clock()
+            meters.queue.observe(queue_ns)
+            meters.encode.observe(now - before)
+            before = now
 
     def _arm(self, now_ns: int) -> None:
         """Under the lock: one alarm at the next time anything is due; earlier ones that are still set do no harm."""

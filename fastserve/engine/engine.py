@@ -3,8 +3,10 @@
 Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
 """
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 from weakref import WeakSet
 
 from msgspec import Struct
@@ -24,14 +26,15 @@ from fastserve.metrics import Metrics
 from fastserve.repository.watch import Watcher
 from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
 
+_here = threading.local()
+"""`held`: on a thread that gathers, the tickets held back so far."""
 
-class Pending:
+
+class Pending(Protocol):
     """A submitted request that is not answered yet."""
 
-    __slots__ = ("cancel",)
-
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self.cancel = cancel
+    def cancel(self) -> None:
+        """The caller went away: answer, and run what is not running only for others."""
 
 
 class Line(Struct, frozen=True):
@@ -103,20 +106,38 @@ class Engine:
             lease.meters.decode.observe(now - request.received_ns)
         if request.deadline_ns and request.deadline_ns <= now:
             raise too_late()
-        if lease.batcher.run_inline(request, rows, size, answer):
+        batcher = lease.batcher
+        held: dict[Batcher, list[Ticket]] | None = getattr(_here, "held", None)
+        if held is None and batcher.run_inline(request, rows, size, answer):
             return None
         ticket = Ticket(
+            batcher,
             inputs,
             rows,
+            size,
+            validator.bucket(inputs),
             answer,
-            size=size,
-            bucket=validator.bucket(inputs),
-            outputs=request.outputs,
-            deadline_ns=request.deadline_ns,
-            priority=request.priority,
-            lease=lease,
+            request.outputs,
+            request.deadline_ns,
+            request.priority,
+            lease,
         )
-        return Pending(lease.batcher.submit(ticket))
+        if held is None or not batcher.is_short(rows, size):
+            return batcher.submit(ticket)
+        ticket.queued_ns = now
+        held.setdefault(batcher, []).append(ticket)
+        return ticket
+
+    def gather(self, work: Callable[[], None]) -> None:
+        """Do `work`, which submits on this thread; what is short is held back meanwhile, and run together afterwards."""
+        held: dict[Batcher, list[Ticket]] = {}
+        _here.held = held
+        try:
+            work()
+        finally:
+            _here.held = None
+            for batcher, tickets in held.items():
+                batcher.run_together(tickets)
 
     def models(self) -> list[str]:
         """Names of all models, served or not."""

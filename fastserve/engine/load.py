@@ -62,7 +62,7 @@ def load_version(
     """
     options = LoadOptions(threads=plan.threads, providers=config.providers, max_batch_rows=config.max_batch_rows)
     model = backend_for(path).load(path, options)
-    runners = [model.runner() for _ in range(plan.slots)]
+    runners = [model.runner() for _ in range(1 + plan.slots)]  # the first one is for short runs
     costs = CostTable()
     # On the CPU a run costs what its thread takes; elsewhere the thread only waits.
     run_clock = time.thread_time_ns if model.providers == ("CPUExecutionProvider",) else tools.clock
@@ -101,7 +101,8 @@ def _lease(
         model=config.name,
         version=version,
         limits=limits,
-        runners=runners,
+        runners=runners[1:],
+        short_runner=runners[0],
         costs=costs,
         post=tools.executor.post,
         alarm=tools.alarm,

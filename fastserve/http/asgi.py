@@ -44,7 +44,7 @@ class AsgiDoor:
         response = reply.response
         if response is None:
             return
-        response = site.with_cors(response, headers)
+        response = site.with_headers(response, headers)
         start_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
         start_headers.append((b"content-length", str(len(response.body)).encode()))
         await send({"type": "http.response.start", "status": response.status, "headers": start_headers})

@@ -4,9 +4,13 @@ A request that goes through a coroutine crosses threads four times; here it cros
 its body. Everything else (big, compressed or chunked bodies, health, errors of the path) takes the coroutine door, as before.
 What makes Granian call it, and calls back on its own thread, is in `server/worker.py`.
 
+Requests whose bodies arrive together are decoded, run and answered together: while the body that was asked for last is
+about to come, those that have come wait for it. A lone request waits for nobody.
+
 Thread: requests on Granian's Python thread; answers on whichever finishes. Memory: one object per request, gone with it.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +20,24 @@ from fastserve.http.message import Reply, Response
 from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.table import Match
 
+MAX_TOGETHER = 64
+"""Requests that are decoded before any of them is answered, at the most."""
+
+FRESH_NS = 500_000
+"""A body asked for more recently than that is about to come; one that takes longer is waited for by nobody else."""
+
 At = Callable[[int, Callable[[int], None]], None]
 """Calls back with the time once it has come."""
+
+Gather = Callable[[Callable[[], None]], None]
+"""Does what it is given, and runs together what was submitted meanwhile."""
 
 
 class BodyClock:
     """Ends the requests whose bodies do not arrive. All have the same limit, so the oldest is the next due: one alarm.
 
-    Taking a request out of `reading` is atomic, and whoever takes it out answers it.
+    `reading`: who waits for a body, since when, oldest first. Taking a request out of it is atomic, and whoever takes it out
+    answers it.
     """
 
     def __init__(self, limit_ns: int, at: At, clock: Clock) -> None:
@@ -35,14 +49,23 @@ class BodyClock:
 
     def begin(self, reply: "DirectReply", now_ns: int) -> None:
         """`reply` waits for its body from now on."""
-        self.reading[reply] = now_ns + self._limit_ns
+        self.reading[reply] = now_ns
         if not self._armed and self._limit_ns:
             self._armed = True
             self._at(now_ns + self._limit_ns, self._end_late)
 
+    def more_to_come(self, now_ns: int) -> bool:
+        """Whether the body that was asked for last is still out, and fresh."""
+        try:
+            newest_ns = next(reversed(self.reading.values()))
+        except (StopIteration, RuntimeError):  # none, or the alarm's thread took one out at this moment
+            return False
+        return now_ns - newest_ns < FRESH_NS
+
     def _end_late(self, now_ns: int) -> None:
         self._armed = False
-        for reply, due_ns in list(self.reading.items()):
+        for reply, began_ns in list(self.reading.items()):
+            due_ns = began_ns + self._limit_ns
             if due_ns > now_ns:
                 self._armed = True
                 self._at(due_ns, self._end_late)
@@ -54,28 +77,28 @@ class BodyClock:
 class DirectReply(Reply):
     """One request, from its headers to its answer: Granian calls it when the body is there."""
 
-    __slots__ = ("_bodies", "_body", "_headers", "_match", "_proto", "_scope", "_site", "_started_ns", "_watch")
+    __slots__ = ("_body", "_door", "_headers", "_match", "_proto", "_scope", "_started_ns", "_watch")
 
-    def __init__(self, site: Site, bodies: BodyClock, match: Match, scope: Any, headers: Any, proto: Any) -> None:
+    def __init__(self, door: "DirectDoor", match: Match, scope: Any, headers: Any, proto: Any) -> None:
         super().__init__(match.protocol)
-        self._site = site
-        self._bodies = bodies
+        self._door = door
         self._match = match
         self._scope = scope
         self._headers = headers
         self._proto = proto
         self._watch: Any = None
-        self._started_ns = site.clock()
+        self._started_ns = door.site.clock()
 
     def read(self) -> None:
         """Ask for the body; `__call__` goes on with it."""
         self._body = self._proto()
-        self._bodies.begin(self, self._started_ns)
+        self._door.bodies.begin(self, self._started_ns)
         self._body.add_done_callback(self, context=None)
 
     def __call__(self, body: Any) -> None:
         """The body is there, or never will be."""
-        if self._bodies.reading.pop(self, None) is None:
+        door = self._door
+        if door.bodies.reading.pop(self, None) is None:
             return  # it came too late, and that was answered
         self._body = None  # it holds us, and the collector cannot see through it
         try:
@@ -84,7 +107,11 @@ class DirectReply(Reply):
             error.__traceback__ = None  # the body keeps the error, that would keep this frame, and this frame the body
             self.fail(InvalidRequest("the body could not be read to its end"))
             return
-        site, scope, match = self._site, self._scope, self._match
+        door.arrived(self, content)
+
+    def run(self, content: bytes) -> None:
+        """Decode, submit; where the run is not held back, answer."""
+        site, scope, match = self._door.site, self._scope, self._match
         try:
             request = site.request(match, scope.method, scope.path, scope.query_string, self._headers, content)
             assert match.route is not None
@@ -93,8 +120,6 @@ class DirectReply(Reply):
             self.fail(error)
         except Exception:  # the app's edge
             site.failed(self)
-        if not self.done:
-            self._watch_client()
 
     def body_is_late(self) -> None:
         """The alarm's thread: give up on the body."""
@@ -104,16 +129,16 @@ class DirectReply(Reply):
 
     def deliver(self, response: Response) -> None:
         """Any thread."""
-        site = self._site
-        if site.has_cors:
-            response = site.with_cors(response, self._headers)
+        site = self._door.site
+        if site.adds_headers:
+            response = site.with_headers(response, self._headers)
         self._proto.response_bytes(response.status, response.headers, response.body)
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()
         site.observe(self, response.status, site.clock() - self._started_ns)
 
-    def _watch_client(self) -> None:
+    def watch_client(self) -> None:
         """While the request waits in the queue: a client that goes away takes it with it."""
         self._watch = watch = self._proto.client_disconnect()
         watch.add_done_callback(ClientGone(self), context=None)
@@ -139,22 +164,69 @@ class ClientGone:
 class DirectDoor:
     """Granian's schedule function: takes what it can answer itself, hands the rest to the coroutine door."""
 
-    def __init__(self, site: Site, at: At) -> None:
-        self._site = site
-        self._bodies = BodyClock(site.request_timeout_ns, at, site.clock)
+    def __init__(self, site: Site, at: At, gather: Gather) -> None:
+        self.site = site
+        self.bodies = BodyClock(site.request_timeout_ns, at, site.clock)
+        self._at = at
+        self._gather = gather
+        self._arrived: deque[tuple[DirectReply, bytes]] = deque()
+        self._alarm_is_set = False
 
     def takes(self, watcher: Any) -> bool:
         """Whether the request was taken. Granian's Python thread."""
         scope = watcher.scope
-        match = self._site.find(scope.method, scope.path)
+        match = self.site.find(scope.method, scope.path)
         route = match.route
         if route is None or route.infer is None:
             return False
         headers = scope.headers
         if not _has_small_body(headers):
             return False
-        DirectReply(self._site, self._bodies, match, scope, headers, watcher.proto).read()
+        DirectReply(self, match, scope, headers, watcher.proto).read()
         return True
+
+    def arrived(self, reply: DirectReply, content: bytes) -> None:
+        """A body is there: answer all that are, unless the next one is about to come."""
+        arrived = self._arrived
+        arrived.append((reply, content))
+        if len(arrived) < MAX_TOGETHER:
+            now = self.site.clock()
+            if self.bodies.more_to_come(now):
+                self._set_alarm(now)
+                return
+        self._answer_arrived()
+
+    def _set_alarm(self, now_ns: int) -> None:
+        """In case the next one does not come after all."""
+        if not self._alarm_is_set:
+            self._alarm_is_set = True
+            self._at(now_ns + 4 * FRESH_NS, self._ring)
+
+    def _ring(self, _: int) -> None:
+        self._alarm_is_set = False
+        if self._arrived:
+            self._answer_arrived()
+
+    def _answer_arrived(self) -> None:
+        """Any thread; each request is taken by one."""
+        together: list[tuple[DirectReply, bytes]] = []
+        try:
+            while len(together) < MAX_TOGETHER:
+                together.append(self._arrived.popleft())
+        except IndexError:
+            pass
+        if len(together) == 1:
+            together[0][0].run(together[0][1])
+        else:
+            self._gather(lambda: _run_all(together))
+        for reply, _ in together:
+            if not reply.done:
+                reply.watch_client()
+
+
+def _run_all(together: list[tuple[DirectReply, bytes]]) -> None:
+    for reply, content in together:
+        reply.run(content)
 
 
 def _has_small_body(headers: Any) -> bool:

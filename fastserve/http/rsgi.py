@@ -80,7 +80,7 @@ class RsgiDoor:
             await self._wait(proto, reply)
         response = reply.response
         if response is not None:
-            response = site.with_cors(response, scope.headers)
+            response = site.with_headers(response, scope.headers)
             proto.response_bytes(response.status, response.headers, response.body)
             site.observe(reply, response.status, site.clock() - started)
 

@@ -73,7 +73,7 @@ class App:
     def direct_door(self) -> DirectDoor:
         """The door without a loop, for workers that can use it."""
         assert self.site is not None, "the app is not started"
-        return DirectDoor(self.site, self.engine.at)
+        return DirectDoor(self.site, self.engine.at, self.engine.gather)
 
     def stop(self) -> None:
         """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""
@@ -82,8 +82,10 @@ class App:
             engine.stop()
 
     def drain(self) -> None:
-        """Be not ready from now on; requests that come are still served."""
+        """Be not ready from now on; requests that come are still served, and asked to be a connection's last."""
         self.draining = True
+        if self.site is not None:
+            self.site.drain()
 
     def _look_soon(self) -> None:
         if self._engine is not None:

@@ -22,6 +22,8 @@ DRAIN = signal.SIGUSR1
 
 PR_SET_PDEATHSIG = 1
 LOOK_EVERY_S = 0.05
+HANG_UP_S = 0.1
+"""Clients that are talking get so long to read that they should hang up; a connection that rests is ended without a word."""
 LONGEST_PAUSE_S = 10.0
 STEADY_S = 30.0
 """A worker that lived so long did not die of its start."""
@@ -78,7 +80,7 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
     def _stop_workers(self) -> None:
         """Not ready first, so that balancers look elsewhere; then no new connections, and what is in flight ends."""
         self._tell_workers(DRAIN)
-        self._wait(self._drain_delay_s, lambda: self.cut_short)
+        self._wait(max(self._drain_delay_s, HANG_UP_S), lambda: self.cut_short)
         workers = [one for one in self.wrks if one.is_alive()]
         super()._stop_workers()
         # Granian's own thread takes the exit codes, and may be a moment later than we are.

@@ -216,7 +216,7 @@ class FakeDirectDoor(FakeDoor):
 
     def __init__(self, **site: Any) -> None:
         super().__init__(**site)
-        self.door = DirectDoor(self.site, self.clock.at)
+        self.door = DirectDoor(self.site, self.clock.at, lambda work: work())
 
     def _begin(self, method: str, path: str, headers: dict[str, str], declared: int | None = None) -> Exchange:
         if declared is not None:

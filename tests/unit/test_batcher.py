@@ -60,6 +60,7 @@ class Bench:
             version=3,
             limits=Limits(**(defaults | limits)),
             runners=list(self.runners),
+            short_runner=FakeRunner(self.clock, run_ns, self.batches),
             costs=costs,
             post=self.executor.post,
             alarm=self.clock,
@@ -77,10 +78,8 @@ class Bench:
         request = InferRequest({"x": x}, outputs, deadline_ns=deadline_ns)
         if self.batcher.run_inline(request, rows, rows, answers.append):
             return
-        ticket = Ticket(
-            {"x": x}, rows, answers.append, size=rows, deadline_ns=deadline_ns, outputs=outputs, bucket=bucket
-        )
-        self.cancels[name] = self.batcher.submit(ticket)
+        ticket = Ticket(self.batcher, {"x": x}, rows, rows, bucket, answers.append, outputs, deadline_ns)
+        self.cancels[name] = self.batcher.submit(ticket).cancel
 
     def answer(self, name: str) -> list[float] | type[FastServeError] | None:
         """The doubled values, an error's class, or None; fails if it was answered twice."""
