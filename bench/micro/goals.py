@@ -1,4 +1,7 @@
-"""What the native code is to reach beside others, as data; the renderer reads it. Those of the server: bench/load/cells."""
+"""What bench.render looks for among the micro benchmarks, by name, and what the native code is to reach: as data.
+
+The server's goals stand in bench/load/cells.py.
+"""
 
 from msgspec import Struct
 
@@ -7,6 +10,19 @@ TURN = "turn"
 """Keys of a benchmark's `extra_info`."""
 
 OURS = "fastserve"
+
+MODELS = {"tiny": "tiny (4 -> 3)", "mlp": "MLP (784 -> 10)"}
+"""Whose requests are taken apart, and how they are called."""
+
+TOGETHER = 16
+WHOLE = "whole request"
+WHOLE_TOGETHER = f"{TOGETHER} whole requests that come together"
+DECODE, SUBMIT, RUN, ENCODE = "decode", "submit", "run", "encode"
+
+
+def request_group(model: str) -> str:
+    """Where the parts of a request for `model` are."""
+    return f"request: {MODELS[model]}"
 
 
 class Goal(Struct, frozen=True):
