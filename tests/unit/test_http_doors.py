@@ -376,6 +376,41 @@ def test_pages_of_allowed_origins_may_read_answers_and_errors(
         assert sent.headers.get("access-control-allow-origin") == allowed
 
 
+@pytest.mark.parametrize("path", ["/echo", "/nowhere"])
+def test_browsers_that_ask_first_are_told_who_may(path: str):
+    for kind in ("rsgi", "asgi"):
+        door = DOORS[kind](cors_origins=("https://a.example",))
+        asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+        sent = door.request("OPTIONS", path, {"origin": "https://a.example", **asked})
+        assert (sent.status, sent.body) == (200, b"")
+        assert sent.headers["access-control-allow-origin"] == "https://a.example"
+        assert "POST" in sent.headers["access-control-allow-methods"]
+        assert "Content-Type" in sent.headers["access-control-allow-headers"]
+        stranger = door.request("OPTIONS", path, {"origin": "https://evil.example", **asked})
+        assert "access-control-allow-origin" not in stranger.headers
+        assert stranger.headers["vary"] == "Origin"
+        door.close()
+
+
+def test_without_origins_nobody_answers_options(loop_door: FakeDoor):
+    assert loop_door.request("OPTIONS", "/echo", {"origin": "https://a.example"}).status == 404
+
+
+# --- shutdown
+
+
+def test_while_it_drains_every_answer_asks_its_client_to_hang_up(make: MakeDoor):
+    door = make(cors_origins=("*",))
+    waiting = door.post("/later")
+    assert "connection" not in door.post("/echo").headers
+    door.site.drain()
+    door.toy.waiting[0].reply.send(OK)
+    door.settle()
+    sent = door.post("/echo", headers={"origin": "https://a.example"})
+    assert [one.headers["connection"] for one in (waiting, sent)] == ["close", "close"]
+    assert sent.headers["access-control-allow-origin"] == "*"
+
+
 # --- what the door without a loop leaves to the other one
 
 
