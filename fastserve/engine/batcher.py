@@ -247,17 +247,17 @@ class Batcher:
         rows = [ticket.rows for ticket in tickets]
         try:
             answers = runner.run([ticket.inputs for ticket in tickets], rows)
+            if len(answers) != len(tickets):  # before anybody gets an answer that may be another's
+                raise RunFailed("the model failed on this input")
+            ran = self._clock()
+            self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
+            self._meters.run.observe(ran - started)
+            self._meters.batch_rows.observe(sum(rows))
+            self._answer(tickets, answers, started, ran)
         except FastServeError as error:
             self._isolate(tickets, runner, error)
-            return
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
             self._isolate(tickets, runner, self._backend_failed())
-            return
-        ran = self._clock()
-        self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
-        self._meters.run.observe(ran - started)
-        self._meters.batch_rows.observe(sum(rows))
-        self._answer(tickets, answers, started, ran)
 
     def _backend_failed(self) -> RunFailed:
         _log.exception("model %s version %d: the backend failed", self._model, self._version)

@@ -314,6 +314,43 @@ def test_a_caller_that_cannot_take_its_answer_costs_nobody_else_anything(shelf: 
             assert asked.outputs["y"].tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize("fault", ["too few answers", "an output is missing"])
+def test_a_backend_that_answers_wrongly_costs_nobody_the_slot(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, fault: str
+):
+    backend_for = load.backend_for
+    faulty = threading.Event()
+
+    class Runner:
+        def __init__(self, runner: Any) -> None:
+            self._runner = runner
+
+        def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
+            answers: list[dict[str, Tensor]] = self._runner.run(requests, rows)
+            if not faulty.is_set():
+                return answers
+            return answers[1:] if fault == "too few answers" else [{} for _ in answers]
+
+    class Faulty:
+        def __init__(self, path: Path) -> None:
+            self._backend = backend_for(path)
+
+        def load(self, *arguments: Any) -> Any:
+            model = self._backend.load(*arguments)
+            runner = model.runner
+            model.runner = lambda: Runner(runner())  # type: ignore[method-assign]
+            return model
+
+    monkeypatch.setattr(load, "backend_for", Faulty)
+    shelf.put("m", models.identity(T.INT64))
+    x = {"x": np.array([[1, 2]])}
+    with shelf.engine(ModelConfig(name="m", slots=1, max_queue_delay_us=10_000)) as engine:
+        for broken in (True, False, True, False):
+            faulty.set() if broken else faulty.clear()
+            asked = [ask(engine, "m", x, outputs=("y",)) for _ in range(3)]
+            assert [isinstance(one.outcome, FastServeError) for one in asked] == [broken] * 3
+
+
 # --- time
 
 
