@@ -94,7 +94,7 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
         "uds": Path(server.uds) if server.uds else None,
         "interface": Interfaces(server.interface),
         "workers": server.workers,
-        # Measured: one runtime thread and one Python thread, uvloop, is the fastest for one worker (design/HOTPATH.md).
+        # Measured (bench/README.md): one runtime thread and one Python thread, uvloop, is the fastest for one worker.
         "runtime_threads": 1,
         "runtime_mode": RuntimeModes.mt,
         "blocking_threads": 1,

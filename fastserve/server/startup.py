@@ -3,16 +3,18 @@
 Thread: a worker's loading thread, once.
 """
 
+from urllib.parse import quote
+
 from fastserve.config import ServerConfig
 from fastserve.engine.engine import Engine, Line
-from fastserve.server.table import ModelRow, render_table, spec_text
+from fastserve.server.table import ModelRow, render_table, specs_text
 
 
 def announce(engine: Engine, server: ServerConfig) -> None:
     """Print the table, the addresses, the repository's problems."""
     lines = engine.lines()
     base = address(server)
-    urls = [f"{base}/v1/models/{line.model}:predict" for line in lines if line.loaded is not None]
+    urls = [f"{base}/v1/models/{quote(line.model, safe='')}:predict" for line in lines if line.loaded is not None]
     text = render_table([model_row(line) for line in lines], [*dict.fromkeys(urls), f"{base}/readyz  {base}/metrics"])
     print(text, flush=True)
     for problem in engine.problems():
@@ -43,8 +45,8 @@ def model_row(line: Line) -> ModelRow:
         model=line.model,
         version=str(lease.version),
         state="READY",
-        inputs=", ".join(spec_text(spec) for spec in lease.signature.inputs),
-        outputs=", ".join(spec_text(spec) for spec in lease.signature.outputs),
+        inputs=specs_text(lease.signature.inputs),
+        outputs=specs_text(lease.signature.outputs),
         batch="yes" if batching.batchable else f"no: {batching.reason}",
         threads=f"{plan.slots} x {plan.threads}",
         provider=", ".join(name.removesuffix("ExecutionProvider") for name in line.loaded.providers),

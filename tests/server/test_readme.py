@@ -12,12 +12,18 @@ from typing import Any
 import pytest
 
 from fastserve import demo
+from fastserve.config import Config, RepositoryConfig, ServerConfig
+from fastserve.engine.engine import Engine
+from fastserve.server.startup import announce
 from tests.support.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SHOWN = re.findall(r"^\$ (curl (?:.*\\\n)*.*)\n(\{.*\})$", README, re.MULTILINE)
 """Commands, and the answer on the line below each."""
+
+
+(TABLE,) = re.findall(r"^model .*\n─+\n(?:.+\n)+?(?=```)", README, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,20 @@ def test_curl_line_answers_as_shown(served: ServerProcess, command: str, answer:
     here = command.replace("\\\n", " ").replace("127.0.0.1:8000", f"{served.host}:{served.port}")
     got = subprocess.run([*shlex.split(here), "-sS"], capture_output=True, timeout=30, check=True).stdout
     assert rounded(json.loads(got)) == rounded(json.loads(answer))
+
+
+def test_table_at_start_is_as_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    engine = Engine(Config(repository=RepositoryConfig(path=(str(demo.MODELS),), poll_seconds=0)))
+    engine.start()
+    try:
+        engine.refresh()
+        announce(engine, ServerConfig())
+    finally:
+        engine.stop()
+    # Threads are planned from the CPUs of the machine.
+    printed, shown = (re.sub(r"\d+ x \d+", "N x N", text) for text in (capsys.readouterr().out, TABLE))
+    assert set(shown.splitlines()) <= set(printed.splitlines())
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
