@@ -10,8 +10,9 @@ NATIVE := setup.py $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp)
 MODULES := $(shell find fastserve -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.onnx' -o -name '*.json' -o -name py.typed \))
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SANITIZED := build/sanitized
+MICRO := -m pytest bench/micro -q --benchmark-enable --benchmark-only --benchmark-quiet
 
-.PHONY: demo test check format bench sanitize wheel ext clean
+.PHONY: demo test check format bench bench-quick sanitize wheel ext clean
 
 demo: .make/demo
 	@exec $(BIN)/fastserve demo
@@ -30,11 +31,20 @@ format: .make/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Micro benchmarks, then the server under load (wrk, from Debian), then bench/README.md from both.
+# Micro benchmarks, then the server under load (wrk, from Debian), then bench/README.md from both: about seven minutes.
+# On a machine with nothing else to do.
 bench: .make/test .make/ext
-	$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only --benchmark-json=bench/results/micro.json
+	@mkdir -p bench/results
+	$(BIN)/python $(MICRO) --benchmark-max-time=0.2 --benchmark-json=bench/results/micro.json
 	$(BIN)/python -m bench.load
 	$(BIN)/python -m bench.render
+
+# The same in two minutes, to see what is far off; everything stays in build/.
+bench-quick: .make/test .make/ext
+	@mkdir -p build
+	$(BIN)/python $(MICRO) --benchmark-max-time=0.02 --benchmark-json=build/micro-quick.json
+	$(BIN)/python -m bench.load --quick
+	$(BIN)/python -m bench.render --quick
 
 # The tests of the native code under AddressSanitizer and UBSan, in a copy, so that the fast build stays as it is.
 # libstdc++ is loaded first as well: the sanitizer must find C++'s throw when it starts. Python frees nothing at exit, so

@@ -36,11 +36,18 @@ class Goal(Struct, frozen=True):
 
 _READ_784 = "JSON to float32, 1x784"
 _READ_IMAGE = "JSON to float32, 1x224x224x3"
+_FLAT = "against pysimdjson's `as_buffer` + astype"
+_NUMPY = "against orjson + numpy"
 
 GOALS = (
-    Goal("JSON -> float32, 1x784 (4 decimals): pysimdjson's `as_buffer` + astype", _READ_784, "pysimdjson", 1.4),
-    Goal("JSON -> float32, 1x224x224x3: pysimdjson's `as_buffer` + astype", _READ_IMAGE, "pysimdjson", 1.4),
-    Goal("JSON -> float32, 1x784: orjson + numpy", _READ_784, "orjson + numpy", 4),
-    Goal("JSON -> float32, 1x224x224x3: orjson + numpy", _READ_IMAGE, "orjson + numpy", 4),
-    Goal("float32 -> JSON, 32x384: orjson, `OPT_SERIALIZE_NUMPY`", "tensor to JSON, 32x384 normal", "orjson", 0.7),
+    Goal(f"JSON -> float32, 1x784 (4 decimals), {_FLAT}", _READ_784, "pysimdjson", 1.4),
+    Goal(f"JSON -> float32, 1x224x224x3 (4 decimals), {_FLAT}", _READ_IMAGE, "pysimdjson", 1.4),
+    Goal(f"JSON -> float32, 1x784 (4 decimals), {_NUMPY}", _READ_784, "orjson + numpy", 4),
+    Goal(f"JSON -> float32, 1x224x224x3 (4 decimals), {_NUMPY}", _READ_IMAGE, "orjson + numpy", 4),
+    Goal(
+        "float32 tensor -> JSON, 32x384, against orjson with `OPT_SERIALIZE_NUMPY`",
+        "tensor to JSON, 32x384 normal",
+        "orjson",
+        0.7,
+    ),
 )
