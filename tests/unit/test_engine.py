@@ -187,9 +187,9 @@ REQUESTS = st.lists(
 
 
 @settings(max_examples=30)
-@given(requests=REQUESTS, threads=st.integers(1, 6))
+@given(requests=REQUESTS, threads=st.integers(1, 6), gathered=st.booleans())
 def test_any_mix_of_requests_at_a_time_gets_the_answers_that_each_gets_alone(
-    zoo: Zoo, requests: list[tuple[str, bool, int, int]], threads: int
+    zoo: Zoo, requests: list[tuple[str, bool, int, int]], threads: int, gathered: bool
 ):
     given_inputs = [(model, delayed, zoo.inputs(model, rows, width)) for model, delayed, rows, width in requests]
     expected = [zoo.alone(model, inputs) for model, _, inputs in given_inputs]
@@ -198,9 +198,16 @@ def test_any_mix_of_requests_at_a_time_gets_the_answers_that_each_gets_alone(
     def client(mine: list[int]) -> list[tuple[int, Asked]]:
         begin.wait(WITHIN_S)
         asked = []
-        for i in mine:
-            model, delayed, inputs = given_inputs[i]
-            asked.append((i, ask(zoo.engine, f"{model}-delayed" if delayed else model, inputs)))
+
+        def ask_all() -> None:
+            for i in mine:
+                model, delayed, inputs = given_inputs[i]
+                asked.append((i, ask(zoo.engine, f"{model}-delayed" if delayed else model, inputs)))
+
+        if gathered:
+            zoo.engine.gather(ask_all)
+        else:
+            ask_all()
         return asked
 
     with ThreadPoolExecutor(threads) as pool:
@@ -221,6 +228,31 @@ def test_requests_that_wait_for_each_other_ride_in_one_batch(zoo: Zoo):
     asked = [ask(zoo.engine, "ints-delayed", zoo.inputs("ints", 1, 2)) for _ in range(6)]
     outcomes = [one.outcome for one in asked]
     assert {outcome.timing.batch_rows for outcome in outcomes if isinstance(outcome, InferResult)} == {6}
+
+
+def test_requests_that_are_gathered_ride_together_and_one_bad_one_fails_alone(shelf: Shelf):
+    shelf.put("m", models.lookup())
+    with shelf.engine() as engine:
+        for _ in range(5):  # the estimate of a run settles
+            ask(engine, "m", index(0))
+        asked: list[Asked] = []
+        refused: list[FastServeError] = []
+
+        def ask_all() -> None:
+            asked.extend(ask(engine, "m", index(i)) for i in range(8))
+            asked.append(ask(engine, "m", index(99)))
+            with pytest.raises(InvalidTensor) as caught:
+                ask(engine, "m", {"index": np.zeros(1, np.int32)})
+            refused.append(caught.value)
+            assert asked[0].pending is not None
+            asked[0].pending.cancel()
+
+        engine.gather(ask_all)
+        assert isinstance(asked[0].outcome, Cancelled)
+        assert [one.outputs["row"].tolist() for one in asked[1:8]] == [[[2.0 * i, 2.0 * i + 1]] for i in range(1, 8)]
+        assert isinstance(asked[8].outcome, FastServeError)
+        assert len(refused) == 1
+        assert ask(engine, "m", index(5)).outputs["row"].tolist() == [[10.0, 11.0]], "nothing is gathered any more"
 
 
 @pytest.mark.parametrize("rows", [64, 65, 128, 1000])
