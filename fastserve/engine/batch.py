@@ -1,9 +1,8 @@
-"""One request's place in a batch: the ticket, the parts of a request too large for one batch, what a run costs.
+"""Requests too large for one batch, cut and joined again; what a run costs, measured at load.
 
-Thread: a ticket is made on a door's or executor's thread and resolved on whichever thread finishes first.
+Thread: parts are answered, and the next ones queued, on whichever thread runs them.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -12,86 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from fastserve._ext.costs import UNKNOWN_NS, CostTable
+from fastserve._ext.ticket import Ticket
 from fastserve.errors import Cancelled, FastServeError
-from fastserve.types import Answer, InferResult, Tensor, Timing
+from fastserve.types import Answer, InferResult, Timing
 
 MEASURED_RUNS = 8
-
-_log = logging.getLogger(__name__)
-
-
-class Ticket:
-    """A request in the queue or in a run, and whom to tell. Resolved exactly once, by whoever claims it first.
-
-    Tickets of one `bucket` may share a run. `size`: what a run of it costs, in rows of the size measured at load.
-    `lease`: what keeps the version alive until the ticket is answered; versions are replaced while requests wait for them.
-    """
-
-    __slots__ = (
-        "_unclaimed",
-        "answer",
-        "bucket",
-        "deadline_ns",
-        "inputs",
-        "lease",
-        "outputs",
-        "priority",
-        "queue",
-        "queued_ns",
-        "rows",
-        "size",
-    )
-
-    def __init__(
-        self,
-        queue: "Queue",
-        inputs: dict[str, Tensor],
-        rows: int,
-        size: int,
-        bucket: object,
-        answer: Answer,
-        outputs: tuple[str, ...] | None = None,
-        deadline_ns: int = 0,
-        priority: int = 0,
-        lease: object = None,
-    ) -> None:
-        self.queue = queue
-        self.inputs = inputs
-        self.rows = rows
-        self.size = size
-        self.bucket = bucket
-        self.answer = answer
-        self.outputs = outputs
-        self.deadline_ns = deadline_ns
-        self.priority = priority
-        self.lease = lease
-        self.queued_ns = 0
-        self._unclaimed = [True]
-
-    def cancel(self) -> None:
-        """The caller went away: leave the queue; a run under way goes on for the others."""
-        self.queue.cancel(self)
-
-    def claim(self) -> bool:
-        """Whether the caller is the one who resolves. `list.pop` is atomic, so one caller at most is told True."""
-        try:
-            return self._unclaimed.pop()
-        except IndexError:
-            return False
-
-    def resolve(self, outcome: InferResult | FastServeError) -> None:
-        """Answer, unless somebody did."""
-        if self.claim():
-            answer, self.answer = self.answer, _answered
-            try:
-                answer(outcome)
-            except Exception:  # the batch runner's edge: one bad answer costs neither the slot nor the others theirs
-                _log.exception("an answer could not be given")
-            self.lease = None  # whoever may still cancel holds the ticket, and would hold the version
-
-
-def _answered(_: InferResult | FastServeError) -> None:
-    """In the place of a used answer, so that what it held is let go."""
 
 
 class Queue(Protocol):

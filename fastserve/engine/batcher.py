@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from fastserve._ext.batchqueue import BatchQueue
 from fastserve._ext.costs import CostTable
+from fastserve._ext.ticket import Ticket
 from fastserve.backends.base import Runner
 from fastserve.clock import Clock
-from fastserve.engine.batch import Parts, Ticket
+from fastserve.engine.batch import Parts
 from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.timer import Alarm

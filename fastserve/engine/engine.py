@@ -11,9 +11,9 @@ from weakref import WeakSet
 
 from msgspec import Struct
 
+from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import Config, ModelConfig
-from fastserve.engine.batch import Ticket
 from fastserve.engine.batcher import Batcher, too_late
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.executor import Executor, lower_priority

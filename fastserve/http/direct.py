@@ -26,6 +26,9 @@ MAX_TOGETHER = 64
 FRESH_NS = 500_000
 """A body asked for more recently than that is about to come; one that takes longer is waited for by nobody else."""
 
+STALLED_NS = 2_000_000
+"""So long nobody waits for a body that does not come."""
+
 At = Callable[[int, Callable[[int], None]], None]
 """Calls back with the time once it has come."""
 
@@ -80,7 +83,7 @@ class DirectReply(Reply):
     __slots__ = ("_body", "_door", "_headers", "_match", "_proto", "_scope", "_started_ns", "_watch")
 
     def __init__(self, door: "DirectDoor", match: Match, scope: Any, headers: Any, proto: Any) -> None:
-        super().__init__(match.protocol)
+        Reply.__init__(self, match.protocol)
         self._door = door
         self._match = match
         self._scope = scope
@@ -161,6 +164,10 @@ class ClientGone:
             self._reply.give_up()
 
 
+Arrival = tuple[DirectReply, bytes, int]
+"""A request, its body, and when that came."""
+
+
 class DirectDoor:
     """Granian's schedule function: takes what it can answer itself, hands the rest to the coroutine door."""
 
@@ -169,7 +176,7 @@ class DirectDoor:
         self.bodies = BodyClock(site.request_timeout_ns, at, site.clock)
         self._at = at
         self._gather = gather
-        self._arrived: deque[tuple[DirectReply, bytes]] = deque()
+        self._arrived: deque[Arrival] = deque()
         self._alarm_is_set = False
 
     def takes(self, watcher: Any) -> bool:
@@ -187,29 +194,34 @@ class DirectDoor:
 
     def arrived(self, reply: DirectReply, content: bytes) -> None:
         """A body is there: answer all that are, unless the next one is about to come."""
-        arrived = self._arrived
-        arrived.append((reply, content))
-        if len(arrived) < MAX_TOGETHER:
-            now = self.site.clock()
-            if self.bodies.more_to_come(now):
-                self._set_alarm(now)
-                return
-        self._answer_arrived()
+        now = self.site.clock()
+        self._arrived.append((reply, content, now))
+        if len(self._arrived) < MAX_TOGETHER and self.bodies.more_to_come(now):
+            self._set_alarm(now)
+        else:
+            self._answer_arrived()
 
-    def _set_alarm(self, now_ns: int) -> None:
+    def _set_alarm(self, arrived_ns: int) -> None:
         """In case the next one does not come after all."""
         if not self._alarm_is_set:
             self._alarm_is_set = True
-            self._at(now_ns + 4 * FRESH_NS, self._ring)
+            self._at(arrived_ns + STALLED_NS, self._ring)
 
-    def _ring(self, _: int) -> None:
+    def _ring(self, now_ns: int) -> None:
+        """The alarm's thread answers only what has been left lying: it would fight Granian's thread for all else."""
         self._alarm_is_set = False
-        if self._arrived:
+        try:
+            oldest_ns = self._arrived[0][2]
+        except IndexError:
+            return
+        if now_ns - oldest_ns < STALLED_NS:
+            self._set_alarm(oldest_ns)
+        else:
             self._answer_arrived()
 
     def _answer_arrived(self) -> None:
         """Any thread; each request is taken by one."""
-        together: list[tuple[DirectReply, bytes]] = []
+        together: list[Arrival] = []
         try:
             while len(together) < MAX_TOGETHER:
                 together.append(self._arrived.popleft())
@@ -219,13 +231,13 @@ class DirectDoor:
             together[0][0].run(together[0][1])
         else:
             self._gather(lambda: _run_all(together))
-        for reply, _ in together:
+        for reply, _, _ in together:
             if not reply.done:
                 reply.watch_client()
 
 
-def _run_all(together: list[tuple[DirectReply, bytes]]) -> None:
-    for reply, content in together:
+def _run_all(together: list[Arrival]) -> None:
+    for reply, content, _ in together:
         reply.run(content)
 
 

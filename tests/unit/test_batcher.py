@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastserve._ext.costs import CostTable
-from fastserve.engine.batch import Ticket
+from fastserve._ext.ticket import Ticket
 from fastserve.engine.batcher import INLINE_NS, Batcher, Limits
 from fastserve.engine.meters import ModelMeters
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
