@@ -76,7 +76,7 @@ def render_table(rows: Sequence[ModelRow], urls: Sequence[str] = ()) -> str:
             if row.reason:
                 console.print(Text(f"{' '.join(filter(None, (row.model, row.version)))}: {row.reason}", style="red"))
         for url in urls:
-            console.print(Text(url, style="bold"))
+            console.print(Text(url, style="bold"), soft_wrap=True)  # to be pasted: never broken
     lines = captured.get().splitlines()
     return "\n".join(line.rstrip() for line in lines)
 

@@ -75,3 +75,8 @@ def test_no_color_wins_over_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     assert "\x1b[3" not in render_table([ModelRow(model="a", version="1", state="FAILED", reason="r")])
+
+
+def test_an_address_is_never_broken():
+    url = "unix:/" + "a" * 300 + "/readyz"
+    assert url in render_table([], [url]).splitlines()
