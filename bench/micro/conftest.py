@@ -13,8 +13,8 @@ from bench.load import machine
 from bench.micro.goals import CONTENDER, TURN
 
 TURNS = 5
-KEPT = ("group", "name", "extra_info")
-KEPT_STATS = ("min", "median", "rounds", "iterations")
+KEPT = ("group", "extra_info")
+KEPT_STATS = ("min", "median", "rounds")
 
 
 class Quiet:
