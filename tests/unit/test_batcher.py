@@ -7,7 +7,7 @@ import pytest
 
 from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
-from fastserve.engine.batcher import INLINE_NS, Batcher, Limits
+from fastserve.engine.batcher import INLINE_NS, TOGETHER_NS, Batcher, Limits
 from fastserve.engine.meters import ModelMeters
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
 from fastserve.metrics import Metrics
@@ -337,3 +337,59 @@ def test_no_rows_are_a_request_too():
     bench.submit("a")
     bench.executor.run_all()
     assert bench.answer("a") == []
+
+
+def together(bench: Bench, *names: str, bucket: Any = None) -> list[Ticket]:
+    tickets = []
+    for i, name in enumerate(names):
+        answers = bench.answers.setdefault(name, [])
+        x = np.array([float(i)], dtype=np.float32)
+        tickets.append(Ticket(bench.batcher, {"x": x}, 1, 1, bucket, answers.append))
+    return tickets
+
+
+def test_short_requests_that_come_together_share_a_run_on_the_thread_that_brings_them():
+    bench = Bench(run_ns=100)
+    bench.batcher.run_together(together(bench, *"abcdef"))
+    assert bench.batches == [[1, 1, 1, 1], [1, 1]], "no more than max_batch_rows"
+    assert [bench.answer(name) for name in "abcdef"] == [[2.0 * i] for i in range(6)]
+    assert not bench.executor.posted
+
+
+def test_different_row_shapes_do_not_come_together():
+    bench = Bench(run_ns=100)
+    bench.batcher.run_together(together(bench, *"ab", bucket=(3,)) + together(bench, *"cd", bucket=(4,)))
+    assert bench.batches == [[1, 1], [1, 1]]
+
+
+def test_what_would_take_long_one_after_the_other_is_not_one_batch():
+    bench = Bench(run_ns=TOGETHER_NS // 2, max_batch_rows=64)
+    bench.batcher.run_together(together(bench, *"abcde"))
+    assert bench.batches == [[1, 1], [1, 1], [1]]
+
+
+def test_of_those_that_come_together_a_bad_one_fails_alone():
+    bench = Bench(run_ns=100)
+    tickets = together(bench, *"abc")
+    tickets[1].inputs["x"][:] = POISON
+    bench.batcher.run_together(tickets)
+    assert [bench.answer(name) for name in "abc"] == [[0], RunFailed, [4]]
+
+
+def test_those_that_come_together_while_another_thread_has_the_short_runner_are_queued():
+    bench = Bench(run_ns=100)
+    runner = bench.batcher._short_runner()
+    bench.batcher.run_together(together(bench, *"ab"))
+    assert [bench.answer(name) for name in "ab"] == [None, None]
+    bench.executor.run_all()
+    assert [bench.answer(name) for name in "ab"] == [[0], [2]]
+    assert runner is not None
+
+
+def test_those_that_come_together_and_find_the_queue_full_are_told():
+    bench = Bench(run_ns=100, max_queue_rows=1)
+    bench.batcher._short_runner()
+    bench.batcher.run_together(together(bench, *"ab"))
+    assert bench.answer("b") is QueueFull
+    bench.executor.run_all()
+    assert bench.answer("a") == [0]
