@@ -224,7 +224,7 @@ cdef class RowShapes:
         self.count = len(inputs)
 
     def rows(self, dict tensors not None, /):
-        """How many rows `tensors` have: all inputs, fitting, and no others. -1 where that is not so; it says not why."""
+        """How many rows `tensors` have: all inputs, fitting, and no others. -1 where that is not so."""
         cdef Py_ssize_t rows = -1, size
         cdef tuple expected, shape
         cdef cnp.ndarray tensor
