@@ -222,24 +222,31 @@ class Batcher:
                 self._post(partial(self._serve, runner))
 
     def _serve(self, runner: Runner) -> None:
-        """Run batches on this slot until none is ready. Executor threads."""
-        while True:
-            now = self._clock()
-            with self._lock:
-                expired = self._queue.expire(now)
-                tickets: list[Ticket] = self._queue.pop(now)
-                if tickets:
-                    self._running[id(runner)] = tickets
-                elif not self._closed:
-                    self._free.append(runner)
-                self._arm(now)
-            for ticket in expired:
-                ticket.resolve(too_late())
-            if not tickets:
+        """Run what is ready on this slot, a batch at a time: between two, other models have their turn. Executor threads."""
+        while self._serve_batch(runner):
+            if len(self._queue):
+                self._post(partial(self._serve, runner))
                 return
-            self._run(tickets, runner)
-            with self._lock:
-                self._running.pop(id(runner), None)
+
+    def _serve_batch(self, runner: Runner) -> bool:
+        """Run a batch, or, where none is ready, give the slot back; whether one was run."""
+        now = self._clock()
+        with self._lock:
+            expired = self._queue.expire(now)
+            tickets: list[Ticket] = self._queue.pop(now)
+            if tickets:
+                self._running[id(runner)] = tickets
+            elif not self._closed:
+                self._free.append(runner)
+            self._arm(now)
+        for ticket in expired:
+            ticket.resolve(too_late())
+        if not tickets:
+            return False
+        self._run(tickets, runner)
+        with self._lock:
+            self._running.pop(id(runner), None)
+        return True
 
     def _run(self, tickets: list[Ticket], runner: Runner) -> None:
         """One run; if it fails, its halves, so that a bad request fails alone."""

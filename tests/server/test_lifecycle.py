@@ -553,12 +553,12 @@ def test_the_memory_of_replaced_versions_comes_back(folder: Path):
     with ServerProcess(str(folder), "--poll-seconds", "0.1") as server:
         (worker,) = workers_of(server)
         first = resident_mb(worker)
-        for version in range(2, 8):
+        for version in range(2, 6):
             models.save(heavy(version), model / str(version))
             until(lambda version=version: statuses(server, "heavy").get(version) == "AVAILABLE")  # type: ignore[misc]
             (model / str(version - 1) / "model.onnx").unlink()
-        until(lambda: list(statuses(server, "heavy")) == [7])
-        until(lambda: resident_mb(worker) < first + 3 * 32)
+        until(lambda: list(statuses(server, "heavy")) == [5])
+        until(lambda: resident_mb(worker) < first + 2 * 32)
 
 
 def resident_mb(pid: int) -> float:

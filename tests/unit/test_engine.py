@@ -422,6 +422,29 @@ def test_a_full_queue_refuses_and_a_caller_that_leaves_makes_room(shelf: Shelf):
         assert [one.outputs["done"].tolist() for one in (running, waiting[1], last)] == [[LONG_STEPS], [1], [7]]
 
 
+def test_a_model_that_is_never_idle_leaves_the_others_their_turn(shelf: Shelf):
+    shelf.put("busy", slow_models.patient())
+    shelf.put("other", slow_models.patient())
+    over = threading.Event()
+    with shelf.engine(ModelConfig(name="busy", max_batch_rows=1)) as engine, ThreadPoolExecutor(12) as pool:
+
+        def client() -> int:
+            answered = 0
+            while not over.is_set():
+                answered += ask(engine, "busy", steps(100)).outputs["done"].tolist() == [100]
+            return answered
+
+        clients = [pool.submit(client) for _ in range(12)]
+        try:
+            until(lambda: engine.lease("busy").batcher.queued_rows > 4)
+            for i in range(5):
+                assert ask(engine, "other", steps(i)).outputs["done"].tolist() == [i]
+            assert engine.lease("busy").batcher.queued_rows > 0
+        finally:
+            over.set()
+        assert all(one.result(WITHIN_S) for one in clients)
+
+
 def test_a_request_whose_time_is_over_is_not_run(zoo: Zoo):
     with pytest.raises(DeadlineExceeded):
         ask(zoo.engine, "ints", zoo.inputs("ints", 1, 2), deadline_ns=zoo.engine.clock() - 1)
