@@ -74,7 +74,8 @@ def render_table(rows: Sequence[ModelRow], urls: Sequence[str] = ()) -> str:
             console.print(table)
         for row in rows:
             if row.reason:
-                console.print(Text(f"{' '.join(filter(None, (row.model, row.version)))}: {row.reason}", style="red"))
+                subject = " ".join(filter(None, (row.model, row.version)))
+                console.print(Text(f"{subject}: {row.reason}", style="red"), soft_wrap=True)  # to be searched for
         for url in urls:
             console.print(Text(url, style="bold"), soft_wrap=True)  # to be pasted: never broken
     lines = captured.get().splitlines()

@@ -80,3 +80,9 @@ def test_no_color_wins_over_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_is_never_broken():
     url = "unix:/" + "a" * 300 + "/readyz"
     assert url in render_table([], [url]).splitlines()
+
+
+def test_a_reason_is_never_broken() -> None:
+    reason = "many words " * 20 + "/a/path" * 40
+    text = render_table([ModelRow(model="a", version="1", state="FAILED", reason=reason)])
+    assert f"a 1: {reason}" in text.splitlines()
