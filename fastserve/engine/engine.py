@@ -204,6 +204,7 @@ class Engine:
 
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
         share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)
+        self.executor.grow(share.slots)  # what is configured may be more than there are CPUs
         loaded = load_version(config, version, path, share, self._tools, gone)
         self._batchers.add(loaded.lease.batcher)
         return loaded

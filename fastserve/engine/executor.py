@@ -19,13 +19,20 @@ _here = threading.local()
 
 
 class Executor:
-    """A fixed number of threads that take callables in order."""
+    """Threads that take callables in order."""
 
     def __init__(self, count: int, name: str = "executor") -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._serve, name=f"{name}-{i}", daemon=True) for i in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Have at least `count` threads. One caller at a time."""
+        while len(self._threads) < count:
+            name = f"{self._name}-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
+            self._threads[-1].start()
 
     def post(self, work: Callable[[], None]) -> None:
         """Run `work` on one of the threads, as soon as one is free."""

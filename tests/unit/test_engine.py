@@ -445,6 +445,15 @@ def test_a_model_that_is_never_idle_leaves_the_others_their_turn(shelf: Shelf):
         assert all(one.result(WITHIN_S) for one in clients)
 
 
+def test_as_many_batches_run_at_a_time_as_slots_are_configured(shelf: Shelf):
+    shelf.put("m", slow_models.patient())
+    with shelf.engine(ModelConfig(name="m", slots=5, max_batch_rows=1)) as engine:
+        asked = [ask(engine, "m", steps(LONG_STEPS)) for _ in range(5)]
+        until(lambda: engine.lease("m").batcher.queued_rows == 0)
+        assert [one.answers for one in asked].count(0) >= 3, "they did not run one after the other"
+        assert [one.outputs["done"].tolist() for one in asked] == [[LONG_STEPS]] * 5
+
+
 def test_a_request_whose_time_is_over_is_not_run(zoo: Zoo):
     with pytest.raises(DeadlineExceeded):
         ask(zoo.engine, "ints", zoo.inputs("ints", 1, 2), deadline_ns=zoo.engine.clock() - 1)

@@ -37,6 +37,17 @@ def test_there_are_as_many_threads_as_asked_for() -> None:
     executor.stop()
 
 
+def test_it_grows_and_never_shrinks() -> None:
+    executor = Executor(2)
+    executor.grow(4)
+    executor.grow(1)
+    all_here = threading.Barrier(5)
+    for _ in range(4):
+        executor.post(all_here.wait)
+    all_here.wait(WITHIN_S)
+    executor.stop()
+
+
 def test_bad_work_is_logged_and_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
     executor = Executor(1)
     done: Queue[None] = Queue()
