@@ -4,101 +4,20 @@ Time is `FakeClock`'s, on the loops too; work for executor threads lies in `Fake
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-import msgspec
-
-from fastserve.errors import FastServeError, InvalidRequest, QueueFull, UnknownPath
 from fastserve.http.asgi import AsgiDoor
 from fastserve.http.direct import DirectDoor
-from fastserve.http.message import Reply, Request, Response
-from fastserve.http.routes import Route
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
-from fastserve.http.status import retry_headers, status_of
 from fastserve.metrics import Metrics
 from tests.support.clockwork import FakeClock, FakeExecutor
+from tests.support.toy_protocol import Toy
 
-TEXT = [("content-type", "text/plain")]
 TIMEOUT_S = 30
 MAX_BODY_BYTES = 100_000
 SETTLE_ROUNDS = 12
-
-
-class Waiting:
-    """A request that a route left in a queue."""
-
-    def __init__(self, request: Request, reply: Reply) -> None:
-        self.request = request
-        self.reply = reply
-        self.cancelled = 0
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-
-class Toy:
-    """A protocol whose paths say what becomes of their requests."""
-
-    name = "toy"
-    owns = re.compile(r".*", re.DOTALL)
-
-    def __init__(self) -> None:
-        self.waiting: list[Waiting] = []
-        self.seen: list[Request] = []
-
-    def routes(self) -> list[Route]:
-        table: dict[str, Callable[[Request, Reply], Any]] = {
-            "echo": self.echo,
-            "later": self.later,
-            "refuse": self.refuse,
-            "full": self.full,
-            "break": self.fault,
-        }
-        routes = [
-            Route(method, re.compile(f"/{name}"), "infer", infer=call)
-            for name, call in table.items()
-            for method in ("GET", "POST")
-        ]
-        return [
-            *routes,
-            Route("POST", re.compile("/waits"), "read", waits=self.waits),
-            Route("POST", re.compile("/waits-badly"), "read", waits=self.waits_badly),
-        ]
-
-    def unmatched(self, method: str, path: str) -> FastServeError:
-        return UnknownPath(f"no {method} {path}")
-
-    def encode_error(self, error: FastServeError) -> Response:
-        body = msgspec.json.encode({"toy": str(error)})
-        return Response(status_of(error), [*TEXT, *retry_headers(error)], body)
-
-    def echo(self, request: Request, reply: Reply) -> None:
-        self.seen.append(request)
-        reply.subject = ("m", "1")
-        reply.send(Response(200, TEXT, request.body))
-
-    def later(self, request: Request, reply: Reply) -> Waiting:
-        self.waiting.append(Waiting(request, reply))
-        return self.waiting[-1]
-
-    def refuse(self, request: Request, reply: Reply) -> None:
-        raise InvalidRequest("not like this")
-
-    def full(self, request: Request, reply: Reply) -> None:
-        raise QueueFull("full")
-
-    def fault(self, request: Request, reply: Reply) -> None:
-        raise RuntimeError("our own fault")
-
-    async def waits(self, request: Request) -> Response:
-        await asyncio.sleep(0)
-        return Response(200, TEXT, b"waited " + request.body)
-
-    async def waits_badly(self, request: Request) -> Response:
-        raise RuntimeError("our own fault")
 
 
 class Exchange:

@@ -8,21 +8,10 @@ from typing import Any
 import pytest
 
 from fastserve.errors import Cancelled, DeadlineExceeded
-from fastserve.http.direct import DirectReply
 from fastserve.http.message import Response
 from fastserve.http.site import OFFLOAD_BYTES
-from fastserve.http.table import MAX_REMEMBERED, MAX_REMEMBERED_CHARS, PathTable
-from tests.support.fake_doors import (
-    DOORS,
-    MAX_BODY_BYTES,
-    TEXT,
-    TIMEOUT_S,
-    DirectExchange,
-    FakeDirectDoor,
-    FakeDoor,
-    FakeLoopDoor,
-    Toy,
-)
+from tests.support.fake_doors import DOORS, MAX_BODY_BYTES, TIMEOUT_S, FakeDoor, FakeLoopDoor
+from tests.support.toy_protocol import TEXT
 
 BIG = bytes(OFFLOAD_BYTES)
 OK = Response(200, TEXT, b"done")
@@ -334,14 +323,6 @@ def test_a_client_that_leaves_in_its_body_leaves_no_traceback(
     assert not any(status == 500 for status, _, _ in sent.answers)
 
 
-def test_a_client_that_leaves_in_its_small_body_is_answered_for_the_records(caplog: pytest.LogCaptureFixture):
-    door = FakeDirectDoor()
-    sent = door.request("POST", "/echo", declared=10)
-    sent.leave()
-    door.advance(2 * TIMEOUT_S)
-    assert (sent.status, door.toy.seen, caplog.text) == (400, [], "")
-
-
 def test_nothing_is_left_running_when_the_answers_are_out(loop_door: FakeDoor):
     assert isinstance(loop_door, FakeLoopDoor)
     for _ in range(5):
@@ -409,84 +390,3 @@ def test_while_it_drains_every_answer_asks_its_client_to_hang_up(make: MakeDoor)
     sent = door.post("/echo", headers={"origin": "https://a.example"})
     assert [one.headers["connection"] for one in (waiting, sent)] == ["close", "close"]
     assert sent.headers["access-control-allow-origin"] == "*"
-
-
-# --- what the door without a loop leaves to the other one
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "taken"),
-    [
-        ("POST", "/echo", {"content-length": "2"}, True),
-        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES - 1)}, True),
-        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES)}, False),
-        ("POST", "/echo", {"content-length": "0"}, False),
-        ("POST", "/echo", {"content-length": "nonsense"}, False),
-        ("POST", "/echo", {"content-length": "999999999999"}, False),
-        ("POST", "/echo", {}, False),
-        ("GET", "/echo", {}, False),
-        ("POST", "/echo", {"content-length": "2", "content-encoding": "gzip"}, False),
-        ("POST", "/waits", {"content-length": "2"}, False),
-        ("POST", "/nowhere", {"content-length": "2"}, False),
-    ],
-)
-def test_the_direct_door_takes_small_plain_inference_requests(
-    method: str, path: str, headers: dict[str, str], taken: bool
-):
-    sent = FakeDirectDoor().request(method, path, headers)
-    assert isinstance(sent, DirectExchange)
-    assert sent.taken is taken
-    assert bool(sent.body_later.callbacks) is taken
-
-
-def test_the_direct_door_watches_only_clients_that_wait():
-    door = FakeDirectDoor()
-    assert door.post("/echo").gone_later is None  # type: ignore[attr-defined]
-    sent = door.post("/later")
-    assert isinstance(sent, DirectExchange)
-    assert sent.gone_later is not None
-    door.toy.waiting[0].reply.send(OK)
-    assert sent.gone_later.cancelled
-
-
-def test_a_body_that_is_late_is_not_read_any_more():
-    door = FakeDirectDoor()
-    sent = door.request("POST", "/echo", declared=10)
-    assert isinstance(sent, DirectExchange)
-    door.advance(TIMEOUT_S)
-    assert sent.body_later.cancelled
-    assert isinstance(sent.body_later.callbacks[0], DirectReply)
-
-
-def test_one_alarm_at_a_time_watches_all_bodies():
-    door = FakeDirectDoor()
-    for _ in range(50):
-        door.request("POST", "/echo", declared=10).send(b"0123456789")
-        door.advance(0.1)
-    assert len(door.clock.alarms) == 1
-
-
-# --- paths
-
-
-def test_paths_are_remembered_within_bounds():
-    table = PathTable([Toy()])
-    assert table.find("POST", "/echo") is table.find("POST", "/echo")
-    assert table.find("POST", "/echo").route is not None
-    for i in range(3 * MAX_REMEMBERED):
-        table.find("POST", f"/nowhere/{i}")
-    assert len(table._remembered) == 1
-
-
-def test_long_paths_are_answered_and_not_remembered():
-    class Everything(Toy):
-        def routes(self) -> list[Any]:
-            route = super().routes()[1]
-            return [type(route)("POST", self.owns, "infer", infer=self.echo)]
-
-    table = PathTable([Everything()])
-    assert table.find("POST", "/" + "a" * MAX_REMEMBERED_CHARS).route is not None
-    assert len(table._remembered) == 0
-    for i in range(2 * MAX_REMEMBERED):
-        table.find("POST", f"/{i}")
-    assert len(table._remembered) <= MAX_REMEMBERED
