@@ -59,6 +59,8 @@ class BodyClock:
 
     def more_to_come(self, now_ns: int) -> bool:
         """Whether the body that was asked for last is still out, and fresh."""
+        if not self.reading:
+            return False
         try:
             newest_ns = next(reversed(self.reading.values()))
         except (StopIteration, RuntimeError):  # none, or the alarm's thread took one out at this moment
@@ -142,7 +144,9 @@ class DirectReply(Reply):
         site.observe(self, response.status, site.clock() - self._started_ns)
 
     def watch_client(self) -> None:
-        """While the request waits in the queue: a client that goes away takes it with it."""
+        """If the request waits in the queue: a client that goes away takes it with it."""
+        if self.done:
+            return
         self._watch = watch = self._proto.client_disconnect()
         watch.add_done_callback(ClientGone(self), context=None)
         if self.done:  # answered meanwhile, by a thread that saw no watch yet
@@ -194,9 +198,15 @@ class DirectDoor:
 
     def arrived(self, reply: DirectReply, content: bytes) -> None:
         """A body is there: answer all that are, unless the next one is about to come."""
+        arrived = self._arrived
         now = self.site.clock()
-        self._arrived.append((reply, content, now))
-        if len(self._arrived) < MAX_TOGETHER and self.bodies.more_to_come(now):
+        more_to_come = self.bodies.more_to_come(now)
+        if not arrived and not more_to_come:
+            reply.run(content)
+            reply.watch_client()
+            return
+        arrived.append((reply, content, now))
+        if more_to_come and len(arrived) < MAX_TOGETHER:
             self._set_alarm(now)
         else:
             self._answer_arrived()
@@ -227,13 +237,9 @@ class DirectDoor:
                 together.append(self._arrived.popleft())
         except IndexError:
             pass
-        if len(together) == 1:
-            together[0][0].run(together[0][1])
-        else:
-            self._gather(lambda: _run_all(together))
+        self._gather(lambda: _run_all(together))
         for reply, _, _ in together:
-            if not reply.done:
-                reply.watch_client()
+            reply.watch_client()
 
 
 def _run_all(together: list[Arrival]) -> None:
