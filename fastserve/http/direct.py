@@ -91,7 +91,7 @@ class DirectReply(Reply):
         self._scope = scope
         self._headers = headers
         self._proto = proto
-        self._watch: Any = None
+        self._watch: ClientGone | None = None
         self._started_ns = door.site.clock()
 
     def read(self) -> None:
@@ -140,32 +140,40 @@ class DirectReply(Reply):
         self._proto.response_bytes(response.status, response.headers, response.body)
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.cancel()
+            watch.end()
         site.observe(self, response.status, site.clock() - self._started_ns)
 
     def watch_client(self) -> None:
         """If the request waits in the queue: a client that goes away takes it with it."""
         if self.done:
             return
-        self._watch = watch = self._proto.client_disconnect()
-        watch.add_done_callback(ClientGone(self), context=None)
+        self._watch = watch = ClientGone(self, self._proto.client_disconnect())
         if self.done:  # answered meanwhile, by a thread that saw no watch yet
-            watch.cancel()
             self._watch = None
+            watch.end()
 
 
 class ClientGone:
     """Called when the client is gone, or the watch for it was ended."""
 
-    __slots__ = ("_reply",)
+    __slots__ = ("_future", "_reply")
 
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
+    def __init__(self, reply: Reply, future: Any) -> None:
+        self._reply: Reply | None = reply
+        self._future = future
+        future.add_done_callback(self, context=None)
 
     def __call__(self, _: Any) -> None:
         """Take the request out of the queue, if it still waits."""
-        if not self._reply.done:
-            self._reply.give_up()
+        reply = self._reply
+        if reply is not None and not reply.done:
+            reply.give_up()
+
+    def end(self) -> None:
+        """The request is answered. Granian keeps us with the future, and would keep the reply, its tensors and itself."""
+        future, self._future, self._reply = self._future, None, None
+        if future is not None:
+            future.cancel()
 
 
 Arrival = tuple[DirectReply, bytes, int]
