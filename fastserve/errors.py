@@ -52,13 +52,22 @@ class InvalidJson(FastServeError):
 
 
 class InvalidTensor(FastServeError):
-    """A value does not fit its tensor. `path` is a JSON path (`$.instances[3].signal[1]`)."""
+    """A value does not fit its tensor.
+
+    `path` is a JSON path (`$.instances[3].signal[1]`); from the engine, which knows no JSON, the input's name.
+    """
 
     code = ErrorCode.INVALID_ARGUMENT
 
     def __init__(self, *, expected: str, got: str, path: str) -> None:
         super().__init__(f"expected {expected}, got {got} - at `{path}`")
+        self.expected = expected
+        self.got = got
         self.path = path
+
+    def at(self, path: str) -> "InvalidTensor":
+        """The same, told of another place."""
+        return InvalidTensor(expected=self.expected, got=self.got, path=path)
 
 
 class ModelNotFound(FastServeError):

@@ -75,6 +75,13 @@ def decode_predict(request: Request, plan: PredictPlan) -> tuple[InferRequest, s
     return InferRequest(inputs, None, "", request.received_ns, request.deadline_ns), style
 
 
+def path_of(name: str, plan: PredictPlan, style: str) -> str:
+    """Where the body held the input of that name, as a JSON path; in rows the first stands for all: they are alike."""
+    if len(plan.names) == 1:
+        return f"$.{style}"
+    return f"$.{style}[0].{name}" if style == ROWS else f"$.{style}.{name}"
+
+
 def check_body(body: bytes) -> None:
     """What predict refuses whatever the model is: a body that is not JSON, not an object, or misnames its signature.
 

@@ -9,7 +9,14 @@ import re
 import msgspec
 
 from fastserve.engine.engine import Engine, Lease
-from fastserve.errors import MAX_QUOTED_CHARS, FastServeError, InvalidRequest, ModelNotFound, VersionNotFound
+from fastserve.errors import (
+    MAX_QUOTED_CHARS,
+    FastServeError,
+    InvalidRequest,
+    InvalidTensor,
+    ModelNotFound,
+    VersionNotFound,
+)
 from fastserve.http.message import Pending, Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.protocols.tfserving import codec, errors, schema
@@ -59,7 +66,10 @@ class TfServing:
         reply.subject = lease.subject
         plan = lease.codecs.get("tfserving") or _plan(lease)
         infer, style = codec.decode_predict(request, plan)
-        return self._engine.submit(lease, infer, reply.then(codec.encode_predict, plan, style))
+        try:
+            return self._engine.submit(lease, infer, reply.then(codec.encode_predict, plan, style))
+        except InvalidTensor as error:
+            raise error.at(codec.path_of(error.path, plan, style)) from error
 
     def status(self, request: Request, reply: Reply) -> None:
         """GET MODEL: every version, or the one asked for. As upstream, a label is not looked at."""
