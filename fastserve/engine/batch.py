@@ -37,18 +37,17 @@ class Parts:
     def __init__(self, queue: Queue, whole: Ticket, max_rows: int, window: int) -> None:
         self._queue = queue
         self._whole = whole
-        starts = range(0, whole.rows, max_rows)
-        self._parts = [self._part(i, start, min(start + max_rows, whole.rows)) for i, start in enumerate(starts)]
-        self._waiting = self._parts[::-1]
-        self._queued: set[Ticket] = set()
-        self._results: list[InferResult | None] = [None] * len(starts)
-        self._missing = len(starts)
+        self._max_rows = max_rows
+        self._count = -(-whole.rows // max_rows)
+        self._next = 0
+        self._queued: dict[int, Ticket] = {}
+        self._results: dict[int, InferResult] = {}
         self._window = window
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Queue the first parts. Raises QueueFull when the queue takes none."""
-        for i in range(min(self._window, len(self._waiting))):
+        for i in range(min(self._window, self._count)):
             self._enqueue_next(admitted=i > 0)
 
     def cancel(self) -> None:
@@ -59,47 +58,55 @@ class Parts:
     def _stop(self) -> None:
         """Parts in the queue leave it, the others are not queued. The whole is answered already."""
         with self._lock:
-            self._waiting.clear()
-            queued = list(self._queued)
+            self._next = self._count
+            queued = list(self._queued.values())
         for part in queued:
             self._queue.cancel(part)
 
-    def _part(self, index: int, start: int, stop: int) -> Ticket:
+    def _part(self, index: int) -> Ticket:
         whole = self._whole
-        inputs = {name: tensor[start:stop] for name, tensor in whole.inputs.items()}
+        start = index * self._max_rows
+        rows = min(self._max_rows, whole.rows - start)
+        inputs = {name: tensor[start : start + rows] for name, tensor in whole.inputs.items()}
         answer: Answer = partial(self._part_done, index)
-        rows = stop - start
         size = whole.size * rows // whole.rows
         return Ticket(self._queue, inputs, rows, size, whole.bucket, answer, None, whole.deadline_ns, whole.priority)
 
     def _enqueue_next(self, *, admitted: bool) -> None:
+        """Parts are made as they are queued: those that never are cannot keep anything alive."""
         with self._lock:
-            if not self._waiting:
+            index = self._next
+            if index == self._count:
                 return
-            part = self._waiting.pop()
-            self._queued.add(part)
-        self._queue.enqueue(part, admitted=admitted)
+            self._next = index + 1
+            part = self._queued[index] = self._part(index)
+        try:
+            self._queue.enqueue(part, admitted=admitted)
+        except FastServeError:
+            self._queued.pop(index, None)  # a part that nobody will answer would keep us, as we keep it
+            raise
 
     def _part_done(self, index: int, outcome: InferResult | FastServeError) -> None:
+        with self._lock:
+            self._queued.pop(index, None)
         if isinstance(outcome, FastServeError):
             self._whole.resolve(outcome)
             self._stop()
             return
         with self._lock:
-            self._queued.discard(self._parts[index])
             self._results[index] = outcome
-            self._missing -= 1
-            missing = self._missing
-        if missing == 0:
-            self._whole.resolve(
-                _joined([result for result in self._results if result is not None], self._whole.outputs)
-            )
+            all_there = len(self._results) == self._count
+        if all_there:
+            self._whole.resolve(_joined([self._results[i] for i in range(self._count)], self._whole.outputs))
         else:
-            try:
-                self._enqueue_next(admitted=True)
-            except FastServeError as error:  # we run in the middle of a batch, whose other tickets must not notice
-                self._whole.resolve(error)
-                self._stop()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            self._enqueue_next(admitted=True)
+        except FastServeError as error:  # we run in the middle of a batch, whose other tickets must not notice
+            self._whole.resolve(error)
+            self._stop()
 
 
 def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferResult:

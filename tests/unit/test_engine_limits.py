@@ -1,6 +1,8 @@
 """The engine with real models: what fails, fails alone; deadlines, full queues, and turns that are fair."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,31 @@ def test_a_backend_that_answers_wrongly_costs_nobody_the_slot(
             faulty.set() if broken else faulty.clear()
             asked = [ask(engine, "m", x, outputs=("y",)) for _ in range(3)]
             assert [isinstance(one.outcome, FastServeError) for one in asked] == [broken] * 3
+
+
+def test_a_large_request_that_is_given_up_is_let_go_without_the_collector(shelf: Shelf):
+    shelf.put("m", slow_models.patient())
+    gone = threading.Event()
+
+    class Steps(np.ndarray):  # type: ignore[type-arg]
+        """An array that says when it is gone."""
+
+    gc.disable()
+    try:
+        with shelf.engine(ModelConfig(name="m", slots=1, max_batch_rows=1, max_queue_rows=4)) as engine:
+            running = ask(engine, "m", steps(LONG_STEPS))
+            large = steps(*range(500))["steps"].view(Steps)
+            weakref.finalize(large, gone.set)
+            asked = ask(engine, "m", {"steps": large})
+            del large
+            assert asked.pending is not None
+            asked.pending.cancel()
+            assert isinstance(asked.outcome, Cancelled)
+            del asked
+            assert running.outputs["done"].tolist() == [LONG_STEPS]
+            assert gone.wait(WITHIN_S)
+    finally:
+        gc.enable()
 
 
 def test_a_deadline_is_kept_in_the_queue_and_in_the_run_and_the_others_go_on(shelf: Shelf):

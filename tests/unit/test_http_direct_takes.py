@@ -1,5 +1,7 @@
 """The door without a loop: what it takes, what it leaves to the other one, and what it watches meanwhile."""
 
+import gc
+
 import pytest
 
 from fastserve.http.direct import DirectReply
@@ -69,3 +71,13 @@ def test_a_client_that_leaves_in_its_small_body_is_answered_for_the_records(capl
     sent.leave()
     door.advance(2 * TIMEOUT_S)
     assert (sent.status, door.toy.seen, caplog.text) == (400, [], "")
+
+
+def test_what_granian_keeps_of_an_answered_request_holds_nothing():
+    door = FakeDirectDoor()
+    sent = door.post("/later", b"a body")
+    door.toy.waiting.pop().reply.send(OK)
+    assert isinstance(sent, DirectExchange)
+    assert sent.gone_later is not None
+    (watch,) = sent.gone_later.callbacks
+    assert not any(isinstance(held, DirectReply) for held in gc.get_referents(watch))
