@@ -65,7 +65,20 @@ class _Model:
         self.latest: Lease | None = None
         self.labels: Mapping[str, int] = {}
         self.draining: dict[int, int] = {}
+        self._counting = threading.Lock()
         self.has_served = False
+
+    def begin_drain(self, number: int) -> None:
+        """A version is let go that requests may still hold; the same number may drain more than once at a time."""
+        with self._counting:
+            self.draining[number] = self.draining.get(number, 0) + 1
+
+    def end_drain(self, number: int) -> None:
+        """Its last lease ended. Executor threads."""
+        with self._counting:
+            left = self.draining.pop(number, 0) - 1
+            if left > 0:
+                self.draining[number] = left
 
 
 class Registry:
@@ -199,7 +212,7 @@ class Registry:
             return
         fresh.state = VersionState.READY
         if before is not None and before.loaded is not None:
-            entry.draining[number] = entry.draining.get(number, 0) + 1
+            entry.begin_drain(number)
         entry.versions[number] = fresh
         entry.has_served = True
         _log.info("model %s version %d: ready", config.name, number)
@@ -232,18 +245,14 @@ class Registry:
         entry.labels = {k: v for k, v in labels.items() if v in serving}
         for number, version in list(entry.versions.items()):
             if version.loaded is not None and number not in serving:
-                entry.draining[number] = entry.draining.get(number, 0) + 1
+                entry.begin_drain(number)
                 del entry.versions[number]
         self._index()
 
     @staticmethod
     def _gone(entry: _Model, number: int) -> None:
         """The last lease of a version ended: it is drained."""
-        left = entry.draining.get(number, 0) - 1
-        if left > 0:
-            entry.draining[number] = left
-        else:
-            entry.draining.pop(number, None)
+        entry.end_drain(number)
 
 
 def _none_serves(model: str, entry: _Model) -> FastServeError:
