@@ -198,9 +198,11 @@ class Engine:
         self._registry.reconcile(disk)
         if first:
             configured = [model.name for model in self._config.models]
-            self._at_start = tuple(dict.fromkeys([*disk, *configured]))
-            for started in self._on_started:
-                started()
+            try:
+                for started in self._on_started:
+                    started()
+            finally:  # ready only once it is said what is; and whatever saying it runs into
+                self._at_start = tuple(dict.fromkeys([*disk, *configured]))
 
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
         share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)
