@@ -215,9 +215,9 @@ class Registry:
             entry.begin_drain(number)
         entry.versions[number] = fresh
         entry.has_served = True
-        _log.info("model %s version %d: ready", config.name, number)
         # Published at once, beside the versions that it replaces: those go when all of the model's are loaded.
         self._publish(entry, sorted({*entry.serving, number}))
+        _log.info("model %s version %d: ready", config.name, number)
 
     @staticmethod
     def _leave_aside(entry: _Model, number: int, fresh: _Version, reason: str) -> None:

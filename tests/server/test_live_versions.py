@@ -48,13 +48,16 @@ def test_versions_come_break_and_go_under_load_and_no_request_fails(folder: Path
 
 
 def test_without_polling_a_hangup_signal_makes_it_look(folder: Path):
-    with ServerProcess(str(folder), "--poll-seconds", "0", "--workers", "2") as server, Load(server, clients=2) as load:
-        before = workers_of(server)
-        models.save(times(2), folder / "m" / "2")
-        server.process.send_signal(signal.SIGHUP)
-        until(lambda: load.versions == {2})
-        assert workers_of(server) == before
-        assert load.failed == []
+    with ServerProcess(str(folder), "--poll-seconds", "0", "--workers", "2") as server:
+        # It is started when one worker is; a client may come to the other.
+        until(lambda: server.output.count("model m version 1: ready") == 2)
+        with Load(server, clients=2) as load:
+            before = workers_of(server)
+            models.save(times(2), folder / "m" / "2")
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: load.versions == {2})
+            assert workers_of(server) == before
+            assert load.failed == []
 
 
 def changed(server: ServerProcess) -> bool:
