@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from fastserve.config import Config, load_config
+from fastserve.config import Config, ServerConfig, load_config
 from fastserve.engine.engine import Engine
 from fastserve.http.asgi import AsgiDoor, Receive, Send
 from fastserve.http.direct import DirectDoor
@@ -37,6 +37,7 @@ class App:
         self._rsgi: RsgiDoor | None = None
         self.site: Site | None = None
         self.draining = False
+        self.drain_timeout_s = (config.server if config else ServerConfig()).drain_timeout_ms / 1000
 
     @property
     def engine(self) -> Engine:

@@ -9,6 +9,7 @@ Thread: a worker's main thread, which runs the event loop; Granian's Python thre
 import asyncio
 import inspect
 import logging
+import signal
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -23,7 +24,6 @@ from fastserve.http.direct import ClientGone, DirectDoor, DirectReply
 
 # Granian's own parts have no types, or other ones than they take.
 _futures: Any = import_module("granian._futures")
-_signals: Any = import_module("granian._signals")
 _granian: Any = import_module("granian._granian")
 
 GRANIAN_VERSION = "2.8.7"
@@ -41,6 +41,9 @@ WORKER_PARAMETERS = [
 ]
 """What the worker itself takes of them, before those of TLS and metrics."""
 
+GRACE_S = 2.0
+"""For closing what the drain left, before the alarm ends the process."""
+
 FUTURES_NAMES = ("_cbsched_aioschedule", "_future_watcher_wrapper", "_aio_taskenter", "_aio_taskleave")
 
 _log = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 class DirectApp(Protocol):
     """What the worker needs of the application: RSGI, and its direct door once it has started."""
+
+    drain_timeout_s: float
 
     def __rsgi__(self, scope: Any, proto: Any) -> Any:
         """The coroutine door."""
@@ -114,12 +119,33 @@ class _Scheduler(_granian.CallbackScheduler):  # type: ignore[misc]  # a Rust cl
         self._schedule_fn = schedule
 
 
+def _stop_at_signals(loop: asyncio.AbstractEventLoop, stop_signal: Any, drain_timeout_s: float) -> None:
+    """At the first SIGTERM or SIGINT drain; be gone some time after the drain's time is over, whatever holds us.
+
+    Granian's signal can lock up: it waits, with the GIL, for a thread that waits for the GIL (2.8.7, seen when it is set
+    twice). So it is set once, and the alarm, whose default is to end the process, needs no thread of ours.
+    """
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, drain_timeout_s + GRACE_S)
+            stop_signal.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
 def _run_worker(*arguments: Any) -> None:
     """Granian's own RSGI worker, step by step, with our schedule function and our view of the loop."""
     given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
     app: DirectApp = given["callback"]
     loop: asyncio.AbstractEventLoop = given["loop"]
-    stop_signal = _signals.set_loop_signals(loop)
+    stop_signal = _granian.WorkerSignal()
+    _stop_at_signals(loop, stop_signal, app.drain_timeout_s)
     stopped = asyncio.Event()
     stop_signal.add_cb(partial(loop.call_soon_threadsafe, stopped.set))
     app.__rsgi_init__(loop)
