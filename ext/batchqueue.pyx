@@ -282,8 +282,14 @@ cdef class BatchQueue:
                 return True
         return False
 
-    def pop(self, int64_t now_ns):
-        """Answer the next batch: tickets of one bucket, together at most `max_batch_rows`; [] when none is ready."""
+    def pop(self, int64_t now_ns, int64_t share=1):
+        """Answer the next batch: tickets of one bucket, together at most `max_batch_rows`; [] when none is ready.
+
+        `share`: how many slots are free, this one counted: no batch takes more than its part of the rows that wait,
+        rounded up, or one ticket where that is larger. A batch that took all would leave the other slots idle.
+        """
+        if share < 1:
+            raise ValueError(f"expected a share of at least 1, got {share}")
         self.set_aside_expired(now_ns)
         self.mature(now_ns)
         cdef Bucket bucket = self.choose()
@@ -292,8 +298,9 @@ cdef class BatchQueue:
             return batch
         self.moment += 1
         bucket.served = self.moment
-        cdef int64_t room = self.max_batch_rows
         cdef Entry entry = first_entry(bucket)
+        cdef int64_t part = (self.queued_rows + share - 1) // share
+        cdef int64_t room = min(self.max_batch_rows, max(part, entry.rows))
         while entry is not None and entry.rows <= room:
             room -= entry.rows
             self.leave(entry)

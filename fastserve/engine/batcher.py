@@ -233,7 +233,9 @@ class Batcher:
         now = self._clock()
         with self._lock:
             expired = self._queue.expire(now)
-            tickets: list[Ticket] = self._queue.pop(now)
+            # With other slots idle a batch takes its part only, all of it would leave them so; unless it waited to be full.
+            idle = 1 if self._limits.max_queue_delay_ns else max(1, self._slots - len(self._running))
+            tickets: list[Ticket] = self._queue.pop(now, idle)
             if tickets:
                 self._running[id(runner)] = tickets
             elif not self._closed:

@@ -76,7 +76,7 @@ class BatchQueue:
         self._look(now_ns)
         return bool(self.late or self._ready_buckets())
 
-    def pop(self, now_ns: int) -> list[Any]:
+    def pop(self, now_ns: int, share: int = 1) -> list[Any]:
         self._look(now_ns)
         ready = self._ready_buckets()
         if not ready:
@@ -89,8 +89,10 @@ class BatchQueue:
         self.moment += 1
         self.served[bucket] = self.moment
         batch: list[Waiting] = []
+        part = -(-self.queued_rows // share)
         for entry in self._bucket(bucket):
-            if sum(other.rows for other in batch) + entry.rows > self.max_batch_rows:
+            room = self.max_batch_rows if part >= self.max_batch_rows else part
+            if batch and sum(other.rows for other in batch) + entry.rows > room:
                 break
             batch.append(entry)
         return self._take(batch)
