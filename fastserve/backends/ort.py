@@ -4,6 +4,7 @@ Thread: `load` away from serving; one session is shared by the runners, each of 
 Memory: the session holds the weights until `close` and the last runner are gone; runners own their buffers.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from ctypes import c_char
 from functools import partial
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Before the import: it has its telemetry on by default, with files in the home directory and an address to send them to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 

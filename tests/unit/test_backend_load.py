@@ -1,5 +1,8 @@
 """Loading ONNX models: what is corrected, what is refused and why, and that nothing stays behind."""
 
+import os
+import subprocess
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -113,3 +116,12 @@ def test_runners_of_one_model_work_side_by_side() -> None:
         for answers in [future.result() for future in [pool.submit(work) for _ in range(3)]]:
             for got, wanted in zip(answers, expected, strict=True):
                 assert_same(got, wanted)
+
+
+def test_onnxruntime_keeps_no_telemetry(tmp_path: Path) -> None:
+    code = "import fastserve.backends.ort, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
