@@ -154,10 +154,14 @@ def test_a_request_without_rows_is_answered_without_rows(zoo: Zoo, model: str):
     assert {array.shape[0] for array in outputs.values()} == {0}
 
 
-def test_requests_that_wait_for_each_other_ride_in_one_batch(zoo: Zoo):
-    asked = [ask(zoo.engine, "ints-delayed", zoo.inputs("ints", 1, 2)) for _ in range(6)]
-    outcomes = [one.outcome for one in asked]
-    assert {outcome.timing.batch_rows for outcome in outcomes if isinstance(outcome, InferResult)} == {6}
+def test_requests_that_wait_for_each_other_ride_in_one_batch(shelf: Shelf):
+    shelf.put("m", models.identity(T.INT64, ("N", 2)))
+    patient = ModelConfig(name="m", max_queue_delay_us=10_000_000, max_batch_rows=6)  # the batch goes when it is full
+    with shelf.engine(patient) as engine:
+        asked = [ask(engine, "m", {"x": np.full((1, 2), i, np.int64)}) for i in range(6)]
+        outcomes = [one.outcome for one in asked]
+    assert [outcome.timing.batch_rows for outcome in outcomes if isinstance(outcome, InferResult)] == [6] * 6
+    assert [one.outputs["y"].tolist() for one in asked] == [[[i, i]] for i in range(6)]
 
 
 def test_requests_that_are_gathered_ride_together_and_one_bad_one_fails_alone(shelf: Shelf):
