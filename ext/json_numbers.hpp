@@ -37,8 +37,11 @@ inline uint64_t bits_of(double value) {
 // The fault of a value that cannot be read as the element wanted; broken JSON is said to be that first.
 FASTSERVE_COLD inline const char* wrong_type(Text& text, const char* p) {
     const bool container = *p == '[' || *p == '{';
-    if (!container && skip_scalar(text, p) == nullptr) return nullptr;
-    return text.fail(Fault::type, p);
+    const bool finite = text.finite;
+    text.finite = false;            // a token of another type is that first, whatever its value
+    const bool token = container || skip_scalar(text, p) != nullptr;
+    text.finite = finite;
+    return token ? text.fail(Fault::type, p) : nullptr;
 }
 
 // `NaN`, `Infinity`, `Inf`, the last two also negative.

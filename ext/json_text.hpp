@@ -43,6 +43,7 @@ struct Text {
     const char* bad = nullptr;   // where the fault is
     int64_t wanted = 0;
     int64_t got = 0;
+    bool finite = false;         // NaN and the infinities are no JSON here
 
     // Always nullptr, so that a reader can `return text.fail(...)`.
     FASTSERVE_COLD const char* fail(Fault which, const char* where, const char* why = "") {
@@ -304,7 +305,8 @@ inline const char* skip_number(Text& text, const char* p) {
         return scan_number<false>(text, p, digit, ignored);
     }
     const char* const after = *digit == 'N' && digit != p ? nullptr : match_nonfinite(digit);
-    return after != nullptr ? after : text.syntax(p, "not a JSON value");
+    if (after == nullptr) return text.syntax(p, "not a JSON value");
+    return text.finite ? text.syntax(p, "NaN and Infinity are refused by this server (non_finite = \"error\")") : after;
 }
 
 // The length of the byte order mark at the start of a text, if there is one.

@@ -21,7 +21,7 @@ from libcpp cimport bool as cbool
 from libcpp.string cimport string as cstring
 
 from fastserve.errors import InvalidJson, InvalidTensor, quoted
-from fastserve.types import DType
+from fastserve.types import DType, first_non_finite
 
 cnp.import_array()
 
@@ -53,6 +53,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
         const char* bad
         int64_t wanted
         int64_t got
+        cbool finite
         const char* syntax(const char* where, const char* why)
 
     cdef cppclass Quoted:
@@ -226,6 +227,7 @@ cdef class Cursor:
 
     The caller walks containers (`enter_object`, `next_key`, ...) and must consume each value between two steps by one
     of `skip`, `string`, `value`, `tensor`, `rows` or by entering and leaving it. After an error the place is undefined.
+    `finite`: NaN and the infinities are refused, in tensors also what their type rounds to one.
     """
 
     cdef bytes body
@@ -234,11 +236,12 @@ cdef class Cursor:
     cdef bint fresh           # a container was entered and nothing in it was read yet
     cdef int max_depth
 
-    def __cinit__(self, bytes body not None, int max_depth=100):
+    def __cinit__(self, bytes body not None, int max_depth=100, bint finite=False):
         self.body = body
         self.begin = PyBytes_AS_STRING(body)
         self.text.at = self.begin + mark_bytes(self.begin)
         self.text.end = self.begin + PyBytes_GET_SIZE(body)
+        self.text.finite = finite
         self.max_depth = max_depth
 
     @property
@@ -506,6 +509,8 @@ cdef class Cursor:
         array = new_array(reader, -1)
         if dtype == STRING:
             self.fill_strings(array, reader, path, "", 0)
+        elif self.text.finite:
+            refuse_non_finite(array, dtype, path, "", array.ndim)
         self.text.at = p
         return array
 
@@ -526,6 +531,8 @@ cdef class Cursor:
             columns[name] = new_array(reader.column(index).tensor, reader.rows)
             if dtypes[index] == STRING:
                 self.fill_strings(columns[name], reader.column(index).tensor, path, member_path(name), reader.rows)
+            elif self.text.finite:
+                refuse_non_finite(columns[name], dtypes[index], path, member_path(name), 1)
         self.text.at = p
         return columns
 
@@ -634,6 +641,16 @@ cdef class Cursor:
         return InvalidTensor(expected=f"object whose keys must be equal to: {','.join(names)}", got=got, path=row)
 
 
+cdef int refuse_non_finite(object array, int dtype, str path, str member, int before) except -1:
+    """Raises InvalidTensor for the first NaN or infinity. `member` stands behind the first `before` indices."""
+    found = first_non_finite(array, DType(dtype))
+    if found is None:
+        return 0
+    places = [f"[{index}]" for index in found.indices]
+    place = "".join([path, *places[:before], member, *places[before:]])
+    raise InvalidTensor(expected=f"number that is finite as {DType(dtype).name}", got=found.text, path=place)
+
+
 cdef int check_dtype(int dtype) except -1:
     if dtype < 0 or dtype > 16 or NUMPY_TYPES[dtype] < 0:
         raise ValueError(f"no tensor of ONNX type {dtype} is read from JSON")
@@ -649,14 +666,14 @@ cdef bint is_plain_key(const char* p, const char* key, Py_ssize_t size) noexcept
     return True
 
 
-def sole_rows(bytes body not None, bytes key not None, int dtype, str path not None):
+def sole_rows(bytes body not None, bytes key not None, int dtype, str path not None, bint finite=False):
     """The tensor of `{"<key>": [...]}` where that is all of the body and the list's first item is no object; else None.
 
     The request that is sent most, in one call. None says nothing about the text: it may be right in another form, or
     wrong.
     Raises InvalidTensor and InvalidJson for what stands in the list, as `Cursor.tensor` does.
     """
-    cdef Cursor cursor = Cursor(body)
+    cdef Cursor cursor = Cursor(body, 100, finite)
     cdef const char* p = cursor.place()
     cdef Py_ssize_t key_bytes = PyBytes_GET_SIZE(key)
     if p[0] != c"{":

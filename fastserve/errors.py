@@ -142,6 +142,20 @@ class RunFailed(FastServeError):
     code = ErrorCode.INTERNAL
 
 
+class NonFiniteOutput(FastServeError):
+    """A strict model (`non_finite = "error"`) computed NaN or an infinity; the request is not to blame."""
+
+    code = ErrorCode.INTERNAL
+
+    def __init__(self, output: str, indices: tuple[int, ...], value: str) -> None:
+        place = "".join(f"[{index}]" for index in indices)
+        super().__init__(
+            f"the model computed {value} in output {quoted(output)}"
+            + (f" at {place}" if place else "")
+            + ', which this server does not answer with (non_finite = "error")'
+        )
+
+
 class RunRefused(FastServeError):
     """The backend refused the input (a rank, a dimension, a value that the graph does not take)."""
 

@@ -1,5 +1,6 @@
 """What passes between protocols, engine and backends: tensors, signatures, requests, results. Plain values only."""
 
+import math
 from collections.abc import Callable, Mapping
 from enum import Enum, IntEnum
 from typing import Any
@@ -36,6 +37,11 @@ class DType(IntEnum):
         """The dtype of this type's arrays here (STRING: object; BFLOAT16: uint16)."""
         return _NUMPY[self]
 
+    @property
+    def is_float(self) -> bool:
+        """Whether NaN and the infinities are values of this type."""
+        return self in _FLOATS
+
 
 _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.FLOAT: np.dtype("float32"),
@@ -53,6 +59,28 @@ _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.UINT64: np.dtype("uint64"),
     DType.BFLOAT16: np.dtype("uint16"),
 }
+_FLOATS = frozenset((DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16))
+
+
+class NonFinite(Struct, frozen=True):
+    """A number that is none: its place, and which: NaN, Infinity or -Infinity."""
+
+    indices: tuple[int, ...]
+    text: str
+
+
+def first_non_finite(tensor: Tensor, dtype: DType) -> NonFinite | None:
+    """The first NaN or infinity, in C order; None where there is none, or can be none."""
+    if not dtype.is_float:
+        return None
+    # bfloat16 is the upper half of a float.
+    values = (tensor.astype(np.uint32) << 16).view(np.float32) if dtype is DType.BFLOAT16 else tensor
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return None
+    place = np.unravel_index(int(bad.argmax()), bad.shape)
+    text = {math.inf: "Infinity", -math.inf: "-Infinity"}.get(float(values[place]), "NaN")
+    return NonFinite(tuple(int(index) for index in place), text)
 
 
 class TensorSpec(Struct, frozen=True):

@@ -14,6 +14,10 @@ VersionPolicy = Literal["latest", "all"] | dict[str, int] | tuple[int, ...]
 """Which versions are served: the newest, all, the newest n as `{"latest": n}`, or these numbers."""
 
 
+NonFinite = Literal["token", "error"]
+"""What becomes of NaN and the infinities in requests and answers."""
+
+
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The doors: where requests come in, and what a request may take."""
 
@@ -48,6 +52,10 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     log_dir: Annotated[
         str | None, Meta(description="Directory for the server's log file, beside standard error.", extra=PATH_FIELD)
     ] = None
+    non_finite: Annotated[
+        NonFinite,
+        Meta(description="NaN and infinities: tokens (read and written as NaN, Infinity, -Infinity) or an error."),
+    ] = "token"
     uds: Annotated[
         str | None, Meta(description="Unix socket to listen on, instead of host and port.", extra=PATH_FIELD)
     ] = None
@@ -98,6 +106,9 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = 4096
     slots: Annotated[int, Meta(ge=0, le=1024, description="Batches that may run at a time; 0: planned.")] = 0
     threads: Annotated[int, Meta(ge=0, le=1024, description="Threads inside one run; 0: planned.")] = 0
+    non_finite: Annotated[
+        NonFinite | None, Meta(description="NaN and infinities: token or error; default: the server's.")
+    ] = None
     providers: Annotated[
         tuple[str, ...], Meta(min_length=1, description="onnxruntime execution providers, best first.")
     ] = ("CPUExecutionProvider",)

@@ -5,11 +5,13 @@ Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock, monotonic_ns
@@ -17,6 +19,7 @@ from fastserve.config import Config, ModelConfig
 from fastserve.engine.batcher import Batcher, too_late
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.executor import Executor, lower_priority
+from fastserve.engine.finite import answer_finite
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded, Tools, load_version
 from fastserve.engine.plan import available_cpus, plan
@@ -106,6 +109,8 @@ class Engine:
             lease.meters.decode.observe(now - request.received_ns)
         if request.deadline_ns and request.deadline_ns <= now:
             raise too_late()
+        if lease.strict:
+            answer = partial(answer_finite, lease.finite_outputs, answer)
         batcher = lease.batcher
         held: dict[Batcher, list[Ticket]] | None = getattr(_here, "held", None)
         if held is None and batcher.run_inline(request, rows, size, answer):
@@ -207,6 +212,7 @@ class Engine:
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
         share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)
         self.executor.grow(share.slots)  # what is configured may be more than there are CPUs
+        config = replace(config, non_finite=config.non_finite or self._config.server.non_finite)
         loaded = load_version(config, version, path, share, self._tools, gone)
         self._batchers.add(loaded.lease.batcher)
         return loaded

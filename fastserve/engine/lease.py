@@ -7,6 +7,7 @@ last one is let go, the version's session is closed on an executor thread. No co
 from typing import Any
 
 from fastserve.engine.batcher import Batcher
+from fastserve.engine.finite import floats_of
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.validate import Validator
 from fastserve.types import Batching, Metadata, Signature
@@ -21,6 +22,7 @@ class Lease:
         "batcher",
         "batching",
         "codecs",
+        "finite_outputs",
         "input_dtypes",
         "input_names",
         "metadata",
@@ -29,6 +31,7 @@ class Lease:
         "output_dtypes",
         "output_names",
         "signature",
+        "strict",
         "subject",
         "validator",
         "version",
@@ -45,6 +48,7 @@ class Lease:
         batcher: Batcher,
         validator: Validator,
         meters: ModelMeters,
+        strict: bool = False,
     ) -> None:
         self.model = model
         self.version = version
@@ -54,6 +58,9 @@ class Lease:
         self.batcher = batcher
         self.validator = validator
         self.meters = meters
+        self.strict = strict
+        """Whether NaN and infinities are refused (`non_finite = "error"`)."""
+        self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)
         self.output_names = tuple(spec.name for spec in signature.outputs)

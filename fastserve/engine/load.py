@@ -20,6 +20,7 @@ from fastserve.config import ModelConfig
 from fastserve.engine.batch import measured
 from fastserve.engine.batcher import Batcher, Limits
 from fastserve.engine.executor import Executor
+from fastserve.engine.finite import FiniteValidator
 from fastserve.engine.lease import Lease
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.plan import Plan
@@ -91,16 +92,12 @@ def _lease(
 ) -> Lease:
     batching = model.batching
     meters = ModelMeters(tools.metrics, config.name)
-    limits = Limits(
-        batchable=batching.batchable,
-        max_batch_rows=config.max_batch_rows,
-        max_queue_delay_ns=config.max_queue_delay_us * 1000,
-        max_queue_rows=config.max_queue_rows,
-    )
+    strict = config.non_finite == "error"
+    validator = FiniteValidator if strict else Validator
     batcher = Batcher(
         model=config.name,
         version=version,
-        limits=limits,
+        limits=_limits(config, batching.batchable),
         runners=runners[1:],
         short_runner=runners[0],
         costs=costs,
@@ -117,8 +114,18 @@ def _lease(
         batching=batching,
         metadata=model.metadata,
         batcher=batcher,
-        validator=Validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
+        validator=validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
         meters=meters,
+        strict=strict,
+    )
+
+
+def _limits(config: ModelConfig, batchable: bool) -> Limits:
+    return Limits(
+        batchable=batchable,
+        max_batch_rows=config.max_batch_rows,
+        max_queue_delay_ns=config.max_queue_delay_us * 1000,
+        max_queue_rows=config.max_queue_rows,
     )
 
 

@@ -24,7 +24,14 @@ def ticket(answer: Any, lease: object = None) -> Ticket:
 
 def test_it_keeps_what_it_was_given():
     one = ticket(print)
-    assert (one.rows, one.size, one.bucket, one.outputs, one.deadline_ns, one.priority) == (2, 3, "bucket", ("y",), 5, 7)
+    assert (one.rows, one.size, one.bucket, one.outputs, one.deadline_ns, one.priority) == (
+        2,
+        3,
+        "bucket",
+        ("y",),
+        5,
+        7,
+    )
     assert one.queued_ns == 0
 
 

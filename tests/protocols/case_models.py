@@ -42,6 +42,14 @@ name = "half_plus"
 versions = [1, 2]
 labels = { stable = 1, canary = 2 }
 aliases = ["deployment-42"]
+
+[[models]]
+name = "strict_inverse"
+non_finite = "error"
+
+[[models]]
+name = "strict_half"
+non_finite = "error"
 """
 
 
@@ -56,6 +64,8 @@ def write_repository(root: Path) -> Path:
     _write(models, "float_bytes", 1, _identity(TensorProto.FLOAT, ["N"], output="y_bytes"))
     _write(models, "four", 1, _identity(TensorProto.FLOAT, ["N", 4]))
     _write(models, "image", 1, _identity(TensorProto.FLOAT, ["N", "height", "width", 3]))
+    _write(models, "strict_inverse", 1, _inverse(TensorProto.FLOAT))
+    _write(models, "strict_half", 1, _identity(TensorProto.FLOAT16, None))
     _write(models, "pair", 1, _pair())
     _write(models, "scalar", 1, _scalar())
     _write(models, "unequal", 1, _unequal())
@@ -81,6 +91,11 @@ def _half_plus(offset: float) -> Parts:
         helper.make_node("Add", ["product", "offset"], ["y"]),
     ]
     return nodes, [("x", TensorProto.FLOAT, ["N"])], [("y", TensorProto.FLOAT, ["N"])]
+
+
+def _inverse(dtype: int) -> Parts:
+    """y = 1 / x: of zero it is infinite."""
+    return [helper.make_node("Reciprocal", ["x"], ["y"])], [("x", dtype, ["N"])], [("y", dtype, ["N"])]
 
 
 def _pair() -> Parts:

@@ -21,6 +21,7 @@ class FakeLease:
     signature: Signature
     run: Run
     codecs: dict[str, Any] = field(default_factory=dict)
+    strict: bool = False
 
     @property
     def subject(self) -> tuple[str, str]:

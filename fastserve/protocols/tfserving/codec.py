@@ -19,6 +19,7 @@ COLUMNS = "inputs"
 """The two styles of predict, by the key of the body that chooses them; the answer has the style of its request."""
 
 MAX_DESCRIBED_CHARS = 1024
+MAX_DEPTH = 100
 
 Tensors = dict[str, Tensor]
 
@@ -38,9 +39,11 @@ class PredictPlan(Struct, frozen=True, gc=False):
     output_dtypes: tuple[int, ...]
     output_b64: tuple[bool, ...]
     headers: Headers
+    strict: bool
+    """Whether NaN and infinities are refused."""
 
 
-def make_plan(signature: Signature, headers: Headers) -> PredictPlan:
+def make_plan(signature: Signature, headers: Headers, *, strict: bool = False) -> PredictPlan:
     """The plan of a version with `signature`, whose answers carry `headers`."""
     return PredictPlan(
         names=tuple(spec.name for spec in signature.inputs),
@@ -53,6 +56,7 @@ def make_plan(signature: Signature, headers: Headers) -> PredictPlan:
         # Upstream's rule: a string output whose name ends so holds bytes, not text. (Only strings are ever b64.)
         output_b64=tuple(spec.name.endswith("_bytes") for spec in signature.outputs),
         headers=headers,
+        strict=strict,
     )
 
 
@@ -104,10 +108,10 @@ def encode_predict(result: InferResult, plan: PredictPlan, style: str) -> Respon
 
 def _decode(body: bytes, plan: PredictPlan) -> tuple[Tensors, str]:
     if plan.sole_dtype:
-        rows = sole_rows(body, b"instances", plan.sole_dtype, "$.instances")
+        rows = sole_rows(body, b"instances", plan.sole_dtype, "$.instances", plan.strict)
         if rows is not None:
             return {plan.names[0]: rows}, ROWS
-    cursor = _enter_body(body)
+    cursor = _enter_body(body, strict=plan.strict)
     inputs: Tensors = {}
     style = ""
     signature_name: str | None = None
@@ -130,10 +134,10 @@ def _decode(body: bytes, plan: PredictPlan) -> tuple[Tensors, str]:
     return inputs, style
 
 
-def _enter_body(body: bytes) -> Cursor:
+def _enter_body(body: bytes, *, strict: bool = False) -> Cursor:
     if not body:
         raise InvalidRequest("JSON Parse error: The document is empty")
-    cursor = Cursor(body)
+    cursor = Cursor(body, MAX_DEPTH, strict)
     if cursor.kind() != "{":
         raise InvalidRequest(f"JSON Value: {_skipped(cursor)} Is not object")
     cursor.enter_object()

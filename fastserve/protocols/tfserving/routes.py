@@ -103,7 +103,7 @@ class TfServing:
 
 
 def _plan(lease: Lease) -> codec.PredictPlan:
-    plan = codec.make_plan(lease.signature, lease.answer_headers)
+    plan = codec.make_plan(lease.signature, lease.answer_headers, strict=lease.strict)
     lease.codecs["tfserving"] = plan
     return plan
 
