@@ -209,6 +209,25 @@ class LoadFailed(FastServeError):
     """A model's files cannot be served; the text says why and what to do. For operators, not clients."""
 
 
+class LoadRefused(FastServeError):
+    """A call asked to load a model that does not load; what served before serves on."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+
+class WorkerSilent(FastServeError):
+    """A worker does not answer, so a change cannot be said to be in effect everywhere."""
+
+    code = ErrorCode.UNAVAILABLE
+    retry_after_s = 1.0
+
+
+class Forbidden(FastServeError):
+    """The caller has no right to it; the text says what would give it."""
+
+    code = ErrorCode.PERMISSION_DENIED
+
+
 class ConfigError(FastServeError):
     """A configuration that cannot be used; the text names file, key and the nearest known key."""
 

@@ -9,10 +9,13 @@ series that is still counted into does no harm and is not rendered.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -28,6 +31,89 @@ Rows = Iterable[tuple[Sequence[str], float]]
 """Label values and a value, for each series of a family."""
 
 
+Over = Literal["sum", "max"]
+"""What a gauge of several workers is together."""
+
+
+class Point(Struct, frozen=True):
+    """One series as it was read. A histogram's `values` are its buckets, not cumulative, then its sum, all times `scale`."""
+
+    labels: Labels
+    values: tuple[float, ...]
+    bounds: tuple[int, ...] = ()
+    scale: float = 1.0
+
+
+class Family(Struct, frozen=True):
+    """All series of one name as they were read."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    points: tuple[Point, ...]
+    over: Over = "sum"
+
+
+Snapshot = Sequence[Family]
+"""Everything that was counted, as plain values: of one worker, or of several together."""
+
+
+def combined(snapshots: Iterable[Snapshot]) -> list[Family]:
+    """What several workers counted, as one: sums, but for gauges that say otherwise."""
+    families: dict[str, Family] = {}
+    points: dict[str, dict[Labels, Point]] = {}
+    for family in (family for snapshot in snapshots for family in snapshot):
+        known = points.setdefault(families.setdefault(family.name, family).name, {})
+        for point in family.points:
+            known[point.labels] = _together(known.get(point.labels), point, family.over)
+    return [replace(family, points=tuple(points[name].values())) for name, family in families.items()]
+
+
+def _together(one: Point | None, other: Point, over: Over) -> Point:
+    if one is None or one.bounds != other.bounds:  # the same series with other bounds: a worker of another version
+        return other
+    join = max if over == "max" else add
+    return replace(other, values=tuple(map(join, one.values, other.values)))
+
+
+def rendered(snapshot: Snapshot) -> bytes:
+    """Prometheus text exposition format."""
+    return generate_latest(_Rendered(snapshot))
+
+
+class _Rendered:
+    """A snapshot as the Prometheus library wants to be given it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, as the library's own class for it."""
+        for family in self._snapshot:
+            metric = _KINDS[family.kind](family.name, family.text)
+            for point in family.points:
+                if family.kind == "histogram":
+                    _add_histogram(metric, point)
+                else:
+                    metric.add_sample(family.name, dict(point.labels), point.values[0])
+            yield metric
+
+
+def _add_histogram(metric: Metric, point: Point) -> None:
+    labels, scale = dict(point.labels), point.scale
+    *buckets, total = point.values
+    count = 0.0
+    for bound, here in zip([*(str(bound / scale) for bound in point.bounds), "+Inf"], buckets, strict=True):
+        count += here
+        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, count)
+    metric.add_sample(f"{metric.name}_count", labels, count)
+    metric.add_sample(f"{metric.name}_sum", labels, total / scale)
+
+
+_KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+_Kind = Literal["counter", "gauge", "histogram"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Scaled:
     """A histogram of integers, rendered divided by `scale`."""
@@ -36,23 +122,28 @@ class _Scaled:
     bounds: tuple[int, ...]
     scale: float
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Upper bounds with how many values lie at or below each."""
-        names = [*(str(bound / self.scale) for bound in self.bounds), "+Inf"]
-        return list(zip(names, np.cumsum(self.histogram.buckets).tolist(), strict=True))
-
 
 _Series = Counter | _Scaled | Callable[[], float]
-_Kind = type[CounterMetricFamily] | type[GaugeMetricFamily] | type[HistogramMetricFamily]
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """All series of one name. `kind` is the class that renders them."""
+    """All series of one name."""
 
     kind: _Kind
     text: str
+    over: Over
     series: dict[Labels, _Series] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Gauges whose labels are known only when they are read."""
+
+    text: str
+    label_names: tuple[str, ...]
+    read: Callable[[], Rows]
+    over: Over
 
 
 class Metrics:
@@ -61,7 +152,7 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = Lock()
         self._families: dict[str, _Family] = {}
-        self._asked: dict[str, tuple[str, tuple[str, ...], Callable[[], Rows]]] = {}
+        self._asked: dict[str, _Asked] = {}
         self._page = np.zeros(0, np.int64)
         self._used_cells = 0
 
@@ -69,7 +160,7 @@ class Metrics:
         """Answer the counter of that name (it ends in `_total`) and labels, made when it is not there."""
         if not name.endswith("_total"):
             raise ValueError(f"expected a counter's name to end in _total, got {name}")
-        series = self._series(name, CounterMetricFamily, text, labels, lambda: Counter(*self._cells(1)))
+        series = self._series(name, "counter", text, labels, lambda: Counter(*self._cells(1)))
         assert isinstance(series, Counter)
         return series
 
@@ -84,21 +175,25 @@ class Metrics:
         def make() -> _Series:
             return _Scaled(Histogram(*self._cells(len(bounds) + 2), bounds), bounds, scale)
 
-        series = self._series(name, HistogramMetricFamily, text, labels, make)
+        series = self._series(name, "histogram", text, labels, make)
         assert isinstance(series, _Scaled)
         if series.bounds != bounds or series.scale != scale:
             raise ValueError(f"expected the bounds and scale that {name} was made with")
         return series.histogram
 
-    def gauge(self, name: str, text: str, labels: Mapping[str, str], read: Callable[[], float]) -> None:
+    def gauge(
+        self, name: str, text: str, labels: Mapping[str, str], read: Callable[[], float], over: Over = "sum"
+    ) -> None:
         """Render what `read` answers, which must not raise; it takes the place of an earlier one with these labels."""
         with self._lock:
-            self._family(name, GaugeMetricFamily, text).series[_identity(labels)] = read
+            self._family(name, "gauge", text, over).series[_identity(labels)] = read
 
-    def family(self, name: str, text: str, label_names: tuple[str, ...], read: Callable[[], Rows]) -> None:
+    def family(
+        self, name: str, text: str, label_names: tuple[str, ...], read: Callable[[], Rows], over: Over = "sum"
+    ) -> None:
         """Render gauges whose labels are known only then: `read` answers label values and a value for each; see `gauge`."""
         with self._lock:
-            self._asked[name] = (text, label_names, read)
+            self._asked[name] = _Asked(text, label_names, read, over)
 
     def remove(self, labels: Mapping[str, str]) -> None:
         """Drop every series that has all of these labels, in every family."""
@@ -110,21 +205,34 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything, in Prometheus text exposition format."""
-        return generate_latest(self)
+        return rendered(self.snapshot())
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every family that has series, as the Prometheus library's own class for it."""
+    def snapshot(self) -> list[Family]:
+        """Read every family that has series."""
+        return [*self.counted(), *self.gauges()]
+
+    def counted(self) -> list[Family]:
+        """Read the counters and histograms."""
+        return self._read(lambda family: family.kind != "gauge")
+
+    def gauges(self) -> list[Family]:
+        """Read the gauges."""
         with self._lock:
-            families = [(name, family, list(family.series.items())) for name, family in self._families.items()]
             asked = list(self._asked.items())
-        for name, family, series in families:
-            if series:
-                yield _rendered(name, family, series)
-        for name, (text, label_names, read) in asked:
-            gauges = GaugeMetricFamily(name, text, labels=label_names)
-            for values, value in read():
-                gauges.add_metric([_readable(each) for each in values], value)
-            yield gauges
+        families = self._read(lambda family: family.kind == "gauge")
+        for name, one in asked:
+            points = [Point(_identity(dict(zip(one.label_names, row, strict=True))), (v,)) for row, v in one.read()]
+            families.append(Family(name, "gauge", one.text, tuple(points), one.over))
+        return families
+
+    def _read(self, wanted: Callable[[_Family], bool]) -> list[Family]:
+        with self._lock:
+            found = [(name, one, list(one.series.items())) for name, one in self._families.items() if wanted(one)]
+        return [
+            Family(name, one.kind, one.text, tuple(_point(*item) for item in series), one.over)
+            for name, one, series in found
+            if series
+        ]
 
     def _series(
         self, name: str, kind: _Kind, text: str, labels: Mapping[str, str], make: Callable[[], _Series]
@@ -140,15 +248,15 @@ class Metrics:
                 made[identity] = make()
             return made[identity]
 
-    def _family(self, name: str, kind: _Kind, text: str) -> _Family:
+    def _family(self, name: str, kind: _Kind, text: str, over: Over = "sum") -> _Family:
         """The family of that name. Under the lock."""
         family = self._families.get(name)
         if family is None:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"expected a name that Prometheus takes, got {name!r}")
-            family = self._families[name] = _Family(kind, text)
+            family = self._families[name] = _Family(kind, text, over)
         if family.kind is not kind:
-            raise ValueError(f"expected {name} to stay a {family.kind.__name__}, got a {kind.__name__}")
+            raise ValueError(f"expected {name} to stay a {family.kind}, got a {kind}")
         return family
 
     def _cells(self, count: int) -> tuple[np.ndarray[Any, Any], int]:
@@ -170,21 +278,10 @@ def _readable(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
-def _rendered(name: str, family: _Family, series: list[tuple[Labels, _Series]]) -> Metric:
-    metric = family.kind(name, family.text)
-    for labels, source in series:
-        if isinstance(source, Counter):
-            metric.add_sample(name, dict(labels), source.value)
-        elif isinstance(source, _Scaled):
-            _add_histogram(metric, dict(labels), source)
-        else:
-            metric.add_sample(name, dict(labels), source())
-    return metric
-
-
-def _add_histogram(metric: Metric, labels: dict[str, str], source: _Scaled) -> None:
-    buckets = source.buckets()
-    for bound, count in buckets:
-        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, count)
-    metric.add_sample(f"{metric.name}_count", labels, buckets[-1][1])
-    metric.add_sample(f"{metric.name}_sum", labels, source.histogram.total / source.scale)
+def _point(labels: Labels, source: _Series) -> Point:
+    if isinstance(source, Counter):
+        return Point(labels, (source.value,))
+    if isinstance(source, _Scaled):
+        histogram = source.histogram
+        return Point(labels, (*histogram.buckets, histogram.total), source.bounds, source.scale)
+    return Point(labels, (source(),))

@@ -4,7 +4,7 @@ Thread: the repository's. Memory: the last look's stamps, to know files that sti
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -28,8 +28,11 @@ class Catalog:
         self.problems: tuple[str, ...] = ()
         """What is wrong outside of single models, as of the last look."""
 
-    def look(self) -> Mapping[str, OnDisk]:
-        """Every model there is now. What cannot be read is kept as it was: it is not unloaded."""
+    def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
+        """Every model there is now. What cannot be read is kept as it was: it is not unloaded.
+
+        `finished`: models whose files are taken as they are, however young: somebody said that they are complete.
+        """
         found: dict[str, OnDisk] = {}
         problems: list[str] = []
         for place, name in self._places():
@@ -38,7 +41,7 @@ class Catalog:
             if model.path is None and model.name not in found:
                 problems.append(f'model "{model.name}" is configured, and no folder of the repository holds it')
         self.problems = tuple(problems)
-        self._last = {name: self._settled(name, disk) for name, disk in found.items()}
+        self._last = {name: disk if name in finished else self._settled(name, disk) for name, disk in found.items()}
         self._seen = {(name, n): s for name, disk in found.items() for n, s in disk.stamps.items()}
         self._looked = True
         return self._last

@@ -4,10 +4,10 @@ Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from msgspec import Struct
@@ -18,15 +18,17 @@ from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import Config, ModelConfig
 from fastserve.engine.batcher import Batcher, too_late
 from fastserve.engine.catalog import Catalog
-from fastserve.engine.executor import Executor, lower_priority
+from fastserve.engine.control import Control, LocalControl
+from fastserve.engine.executor import Executor
 from fastserve.engine.finite import answer_finite
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded, Tools, load_version
+from fastserve.engine.loader import Loader
 from fastserve.engine.plan import available_cpus, plan
 from fastserve.engine.registry import Registry
+from fastserve.engine.state import IndexEntry, Report, State, View, index_of
 from fastserve.engine.timer import Timer
 from fastserve.metrics import Metrics
-from fastserve.repository.watch import Watcher
 from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
 
 _here = threading.local()
@@ -52,7 +54,14 @@ class Line(Struct, frozen=True):
 class Engine:
     """All models of one process."""
 
-    def __init__(self, config: Config, metrics: Metrics | None = None, clock: Clock = monotonic_ns) -> None:
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics | None = None,
+        clock: Clock = monotonic_ns,
+        connect: Callable[["Engine"], Control] | None = None,
+    ) -> None:
+        """`connect`: makes the control, where the director is in another process."""
         self.metrics = metrics or Metrics()
         self.clock = clock
         self._config = config
@@ -61,27 +70,29 @@ class Engine:
         self._timer = Timer(clock)
         self.at = self._timer.at
         self._tools = Tools(self.executor, self._timer, clock, self.metrics)
-        self._registry = Registry(self._load)
-        self._catalog = Catalog(config)
+        self._registry = Registry(self._load, self._tell_changed)
+        self.loader = Loader(self._bring_about)
+        self._state = State()
         self._at_start: tuple[str, ...] | None = None
-        self._watcher: Watcher | None = None
+        self._when_changed: list[Callable[[], None]] = []
+        self.control = connect(self) if connect else self._local_control()
         self._batchers: WeakSet[Batcher] = WeakSet()
         self._on_started: list[Callable[[], None]] = []
         self.metrics.family(
-            "fastserve_model_info", "Versions and their states.", ("model", "version", "state"), self._model_info
+            "fastserve_model_info", "Versions and their states.", ("model", "version", "state"), self._model_info, "max"
         )
         self.metrics.family("fastserve_queue_rows", "Rows that wait.", ("model",), self._queue_rows)
 
     def start(self, on_started: Callable[[], None] = lambda: None) -> None:
         """Begin to load; returns at once. `on_started` is called on the loading thread when the first look is through."""
         self._on_started.append(on_started)
-        self._watcher = Watcher(self._look, self._config.repository.poll_seconds)
-        self._watcher.wake()
+        self.loader.start()
+        self.control.start()
 
     def stop(self) -> None:
         """Let every version go and end the threads; what still waits is answered."""
-        if self._watcher is not None:
-            self._watcher.stop()
+        self.control.stop()
+        self.loader.stop()
         self._registry.unload_all()
         self.executor.stop()
         self._timer.stop()
@@ -149,35 +160,57 @@ class Engine:
         return self._registry.models()
 
     def status(self, model: str) -> list[VersionStatus]:
-        """Every known version of a model, newest first. Raises ModelNotFound."""
-        return self._registry.status(model)
+        """Every known version of a model, newest first, as all workers serve it. Raises ModelNotFound."""
+        own = self._registry.status(model)
+        view = self.control.view()
+        together = view.report.models.get(self._registry.name_of(model)) if view is not None else None
+        return own if together is None else list(together)
+
+    def index(self) -> list[IndexEntry]:
+        """Every model and version, served or not, as of the last look; `control.index` looks first."""
+        return index_of(self._state, self.control.view() or View(self.report()))
+
+    def settings(self, area: str) -> Mapping[str, Any]:
+        """What calls have set in that area (`control.change`); what is by default is not in it."""
+        return self._state.settings.get(area, {})
 
     def refresh(self) -> None:
         """Look at the repository now; returns when what was found is loaded."""
-        assert self._watcher is not None, "the engine is not started"
-        self._watcher.look_now()
+        done = threading.Event()
+        self.control.refresh(lambda _: done.set())
+        done.wait()
 
     def look_soon(self) -> None:
         """Look at the repository; does not wait for it."""
-        assert self._watcher is not None, "the engine is not started"
-        self._watcher.wake()
+        self.control.refresh(lambda _: None)
 
     @property
     def started(self) -> bool:
-        """Whether the first look is through: every model that was there is loaded or has failed."""
-        return self._at_start is not None
+        """Whether the first look is through, in all workers: every model that was there is loaded or has failed."""
+        view = self.control.view()
+        return self._at_start is not None and (view is None or view.report.started)
 
     def not_ready(self) -> str:
         """Why requests should go elsewhere; empty when they should come.
 
-        Ready: every model there at start has served some version. A later failure never turns it off.
+        Ready: every model there at start has served some version, in all workers, or was unloaded by a call. A later
+        failure never turns it off.
         """
-        if self._at_start is None:
-            return "starting: models are being loaded"
-        if not self._at_start:
-            return "no models: none was found at start"
-        missing = [name for name in self._at_start if not self._registry.has_served(name)]
-        return f"no version serves of: {', '.join(missing)}" if missing else ""
+        view = self.control.view()
+        return self._own_not_ready() or (view.report.not_ready if view is not None else "")
+
+    def report(self) -> Report:
+        """What this process serves now."""
+        return Report(
+            revision=self.loader.revision,
+            started=self._at_start is not None,
+            not_ready=self._own_not_ready(),
+            models=self._registry.statuses(),
+        )
+
+    def when_changed(self, call: Callable[[], None]) -> None:
+        """Have `call` called, on any thread, whenever the report may be another, or what calls have set is."""
+        self._when_changed.append(call)
 
     def lines(self) -> list[Line]:
         """What the start-up table shows."""
@@ -185,7 +218,7 @@ class Engine:
         lines = []
         for model in self.models():
             problems = self._registry.problems(model)
-            statuses = self.status(model)
+            statuses = self._registry.status(model)
             lines += [Line(model, status, loaded.get((model, status.version)), problems) for status in statuses]
             if not statuses:
                 lines.append(Line(model, None, None, problems))
@@ -193,21 +226,36 @@ class Engine:
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the repository itself, as of the last look."""
-        return self._catalog.problems
+        return self._state.problems
 
-    def _look(self) -> None:
-        first = self._at_start is None
-        if first:
-            lower_priority()  # the repository's own thread: loading must not slow what already serves
-        disk = self._catalog.look()
-        self._registry.reconcile(disk)
-        if first:
+    def _local_control(self) -> Control:
+        return LocalControl(Catalog(self._config), self._config.repository.poll_seconds, self)
+
+    def _own_not_ready(self) -> str:
+        if self._at_start is None:
+            return "starting: models are being loaded"
+        if not self._at_start:
+            return "no models: none was found at start"
+        registry = self._registry
+        missing = [name for name in self._at_start if not registry.has_served(name) and not registry.is_unloaded(name)]
+        return f"no version serves of: {', '.join(missing)}" if missing else ""
+
+    def _bring_about(self, state: State) -> None:
+        """The loading thread: serve what `state` says."""
+        self._state = state
+        self._registry.reconcile(state.models)
+        if self._at_start is None:
             configured = [model.name for model in self._config.models]
             try:
                 for started in self._on_started:
                     started()
             finally:  # ready only once it is said what is; and whatever saying it runs into
-                self._at_start = tuple(dict.fromkeys([*disk, *configured]))
+                self._at_start = tuple(dict.fromkeys([*state.models, *configured]))
+        self._tell_changed()
+
+    def _tell_changed(self) -> None:
+        for call in self._when_changed:
+            call()
 
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
         share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)

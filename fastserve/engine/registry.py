@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from fastserve.config import ModelConfig
+from fastserve.config import ModelConfig, VersionPolicy
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded
 from fastserve.errors import (
@@ -30,26 +31,44 @@ from fastserve.types import VersionState, VersionStatus
 
 _log = logging.getLogger(__name__)
 
+UNLOADED_REASON = "unloaded"
+
 Load = Callable[[ModelConfig, int, Path, Callable[[], None]], Loaded]
 """Loads one version; the last argument is called when its last lease has ended. Raises LoadFailed."""
 
 
 class OnDisk(Struct, frozen=True):
-    """One model as it lies on disk now, under `place`. `stamps`: equal as long as a version's files are the same."""
+    """One model as it lies on disk now, under `place`, and what was asked about it.
+
+    `stamps`: equal as long as a version's files are the same. `unloaded`: a call said that it is not to be served.
+    `attempt`: grows with every call that asks to load it, so that what failed before is tried again.
+    """
 
     place: Path
     config: ModelConfig
-    policy: Any
+    policy: VersionPolicy
     versions: Mapping[int, Path]
-    stamps: Mapping[int, object]
+    stamps: Mapping[int, Any]
     problems: tuple[str, ...] = ()
+    unloaded: bool = False
+    attempt: int = 0
+
+    def identity(self, number: int) -> "Identity":
+        """What a version is made of now: when it differs from what is loaded, it is to be loaded anew."""
+        return self.stamps.get(number), replace(self.config, path=None, versions=None, labels={}, aliases=())
+
+
+Identity = tuple[Any, ModelConfig]
+"""A version's files, and what of the configuration has a part in loading."""
 
 
 class _Version:
-    """One version's state; changed by the repository's thread only."""
+    """One version's state; changed by the repository's thread only. `tried`: what the last try to load it was made of."""
 
-    def __init__(self, stamp: object) -> None:
-        self.stamp = stamp
+    def __init__(self, made_of: Identity, attempt: int) -> None:
+        self.made_of = made_of
+        self.tried = made_of
+        self.attempt = attempt
         self.state = VersionState.LOADING
         self.reason = ""
         self.loaded: Loaded | None = None
@@ -82,10 +101,11 @@ class _Model:
 
 
 class Registry:
-    """All models of one process, by name and alias."""
+    """All models of one process, by name and alias. `changed` is called, on any thread, when a status may be another."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, changed: Callable[[], None] = lambda: None) -> None:
         self._load = load
+        self._changed = changed
         self._models: dict[str, _Model] = {}
         self._by_name: Mapping[str, _Model] = {}
         self._newest: Mapping[str, Lease] = {}
@@ -120,10 +140,16 @@ class Registry:
         entry = self._by_name.get(model)
         if entry is None:
             raise ModelNotFound(model)
-        known = {number: VersionStatus(number, v.state, v.reason) for number, v in list(entry.versions.items())}
-        for number in list(entry.draining):
-            known.setdefault(number, VersionStatus(number, VersionState.DRAINING))
-        return [known[number] for number in sorted(known, reverse=True)]
+        return _status(entry)
+
+    def statuses(self) -> dict[str, tuple[VersionStatus, ...]]:
+        """Every known version of every model."""
+        return {name: tuple(_status(entry)) for name, entry in list(self._models.items())}
+
+    def name_of(self, model: str) -> str:
+        """The model's own name, for that or an alias."""
+        entry = self._by_name.get(model)
+        return model if entry is None else entry.disk.config.name
 
     def loaded(self) -> list[Loaded]:
         """What serves now."""
@@ -137,6 +163,10 @@ class Registry:
     def has_served(self, model: str) -> bool:
         """Whether any version of it has ever been ready."""
         return model in self._models and self._models[model].has_served
+
+    def is_unloaded(self, model: str) -> bool:
+        """Whether a call said that it is not to be served."""
+        return model in self._models and self._models[model].disk.unloaded
 
     def reconcile(self, disk: Mapping[str, OnDisk]) -> None:
         """Make what is served what is on disk: new versions first, then old ones go. Never raises for a model's fault."""
@@ -166,6 +196,9 @@ class Registry:
         self._newest = {name: entry.latest for name, entry in by_name.items() if entry.latest is not None}
 
     def _reconcile_model(self, entry: _Model) -> None:
+        if entry.disk.unloaded:
+            self._unload(entry)
+            return
         self._forget_changed(entry)
         while True:
             failed = {n for n, v in entry.versions.items() if v.state is VersionState.FAILED}
@@ -181,27 +214,42 @@ class Registry:
         kept = ready or ([] if not entry.disk.versions else sorted(entry.serving))
         self._publish(entry, kept)
 
+    def _unload(self, entry: _Model) -> None:
+        """Serve none of it; its status says why."""
+        self._publish(entry, [])
+        entry.versions.clear()
+        for number in wanted_versions(entry.disk.policy, entry.disk.versions):
+            version = _Version(entry.disk.identity(number), entry.disk.attempt)
+            version.state, version.reason = VersionState.UNLOADED, UNLOADED_REASON
+            entry.versions[number] = version
+        self._changed()
+
     @staticmethod
     def _is_current(entry: _Model, number: int) -> bool:
         version = entry.versions.get(number)
-        return version is not None and version.stamp == entry.disk.stamps.get(number)
+        return version is not None and version.tried == entry.disk.identity(number)
 
     @staticmethod
     def _forget_changed(entry: _Model) -> None:
-        """A failed version whose files changed, or are gone, gets another try or is forgotten."""
+        """What failed gets another try, or is forgotten, when its files changed or are gone, or a call asks for it."""
         for number, version in list(entry.versions.items()):
-            changed = version.stamp != entry.disk.stamps.get(number)
-            if version.state is VersionState.FAILED and changed:
+            identity = entry.disk.identity(number)
+            again = version.attempt != entry.disk.attempt or version.tried != identity
+            if version.loaded is None and (again or version.state is VersionState.UNLOADED):
                 del entry.versions[number]
+            elif version.loaded is not None and version.reason and again:
+                version.tried, version.reason = version.made_of, ""
 
     def _load_version(self, entry: _Model, number: int) -> None:
         before = entry.versions.get(number)
-        fresh = _Version(entry.disk.stamps.get(number))
-        config = entry.disk.config
+        disk = entry.disk
+        fresh = _Version(disk.identity(number), disk.attempt)
+        config = disk.config
         if before is None:
             entry.versions[number] = fresh
+            self._changed()
         try:
-            fresh.loaded = self._load(config, number, entry.disk.versions[number], lambda: self._gone(entry, number))
+            fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
         except LoadFailed as error:
             _log.error("model %s version %d: %s", config.name, number, error)
             self._leave_aside(entry, number, fresh, str(error))
@@ -219,15 +267,16 @@ class Registry:
         self._publish(entry, sorted({*entry.serving, number}))
         _log.info("model %s version %d: ready", config.name, number)
 
-    @staticmethod
-    def _leave_aside(entry: _Model, number: int, fresh: _Version, reason: str) -> None:
+    def _leave_aside(self, entry: _Model, number: int, fresh: _Version, reason: str) -> None:
         """What does not load is remembered with its reason; what was loaded from the same version before serves on."""
         before = entry.versions.get(number)
         if before is not None and before.loaded is not None:
-            before.stamp, before.reason = fresh.stamp, f"the changed files do not load: {reason}"
-            return
-        fresh.state, fresh.reason = VersionState.FAILED, reason
-        entry.versions[number] = fresh
+            before.tried, before.attempt = fresh.tried, fresh.attempt
+            before.reason = f"what changed does not load: {reason}"
+        else:
+            fresh.state, fresh.reason = VersionState.FAILED, reason
+            entry.versions[number] = fresh
+        self._changed()
 
     def _publish(self, entry: _Model, numbers: list[int]) -> None:
         """Serve exactly `numbers`, in one step; the others are let go and drain."""
@@ -248,17 +297,29 @@ class Registry:
                 entry.begin_drain(number)
                 del entry.versions[number]
         self._index()
+        self._changed()
 
-    @staticmethod
-    def _gone(entry: _Model, number: int) -> None:
+    def _gone(self, entry: _Model, number: int) -> None:
         """The last lease of a version ended: it is drained."""
         entry.end_drain(number)
+        self._changed()
 
 
 def _none_serves(model: str, entry: _Model) -> FastServeError:
+    if entry.disk.unloaded:
+        return VersionNotFound(model, None, "it was unloaded, and is served again when a call asks to load it")
     states = {version.state for version in list(entry.versions.values())}
     if VersionState.LOADING in states or (entry.disk.versions and not states):
         return ModelNotReady(f"model {quoted(model)} is loading; try again shortly")
     if VersionState.FAILED in states:
         return VersionNotFound(model, None, "none of its versions loads; its status says why")
     return VersionNotFound(model, None, "its folder holds none")
+
+
+def _status(entry: _Model) -> list[VersionStatus]:
+    """Every known version, newest first."""
+    known = {number: VersionStatus(number, v.state, v.reason) for number, v in list(entry.versions.items())}
+    for number in list(entry.draining):
+        if number not in known or known[number].state is VersionState.UNLOADED:
+            known[number] = VersionStatus(number, VersionState.DRAINING)
+    return [known[number] for number in sorted(known, reverse=True)]

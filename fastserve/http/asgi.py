@@ -11,6 +11,7 @@ from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
+from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
 
@@ -65,6 +66,9 @@ class AsgiDoor:
         if match.route is None:
             assert match.error is not None
             raise match.error
+        if match.route.scope in GUARDED:
+            client = scope.get("client")
+            self._site.admit(match.route, headers, headers.get("host"), client[0] if client else "")
         query = scope.get("query_string", b"").decode("latin-1")
         request = self._site.request(match, method, _path(scope), query, headers, body)
         if match.route.infer is not None:

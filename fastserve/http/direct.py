@@ -17,6 +17,7 @@ from typing import Any
 from fastserve.clock import Clock
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.message import Reply, Response
+from fastserve.http.rights import GUARDED
 from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.table import Match
 
@@ -196,7 +197,7 @@ class DirectDoor:
         scope = watcher.scope
         match = self.site.find(scope.method, scope.path)
         route = match.route
-        if route is None or route.infer is None:
+        if route is None or route.infer is None or route.scope in GUARDED:
             return False
         headers = scope.headers
         if not _has_small_body(headers):

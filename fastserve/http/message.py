@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from fastserve.errors import ErrorCode, FastServeError, InternalError
-from fastserve.types import Answer, InferResult
 
 Headers = list[tuple[str, str]]
 """Names in lower case; values visible ASCII only (RSGI panics on anything else)."""
@@ -110,13 +109,16 @@ class Reply:
         if pending is not None and not self.done:
             pending.cancel()
 
-    def then(self, encode: Callable[..., Response], *arguments: Any) -> Answer:
-        """An `Answer` for the engine: `encode(result, *arguments)` is sent, an error goes to `fail`. Asked for once."""
+    def then(self, encode: Callable[..., Response], *arguments: Any) -> Callable[[Any], None]:
+        """An `Answer` for the engine, or a `Told` for its control; asked for once.
+
+        `encode(outcome, *arguments)` is sent, an error goes to `fail`.
+        """
         self._encode = encode
         self._arguments = arguments
         return self._answer
 
-    def _answer(self, outcome: InferResult | FastServeError) -> None:
+    def _answer(self, outcome: Any) -> None:
         if isinstance(outcome, FastServeError):
             self.fail(outcome)
             return

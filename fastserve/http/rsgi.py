@@ -10,6 +10,7 @@ from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
+from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
 
@@ -95,6 +96,8 @@ class RsgiDoor:
         if match.route is None:
             assert match.error is not None
             raise match.error
+        if match.route.scope in GUARDED:
+            self._site.admit(match.route, headers, scope.authority or headers.get("host"), scope.client)
         request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body)
         if match.route.infer is not None:
             self._site.run(match.route, request, reply)

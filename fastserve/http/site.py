@@ -13,6 +13,7 @@ from fastserve.clock import Clock
 from fastserve.errors import Cancelled, ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
 from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.message import HeaderMap, Headers, Reply, Request, Response, Subject
+from fastserve.http.rights import Rights
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import Match, PathTable
 from fastserve.metrics import Metrics
@@ -57,6 +58,7 @@ class Site:
         post: Callable[[Callable[[], None]], None],
         clock: Clock,
         metrics: Metrics,
+        rights: Rights | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self.request_timeout_ns = request_timeout_ns
@@ -64,6 +66,7 @@ class Site:
         self._table = PathTable(protocols)
         self.find = self._find_or_preflight if cors_origins else self._table.find
         self._post = post
+        self._rights = rights or Rights(listens_locally=True)
         self._cors_origins = frozenset(cors_origins)
         self._draining = False
         self.adds_headers = bool(cors_origins)
@@ -80,6 +83,10 @@ class Site:
         """The request whose body just arrived. Raises InvalidRequest for a time limit that is none."""
         now = self.clock()
         return Request(method, path, query, headers, body, match.params, now, self._deadline_ns(headers, now))
+
+    def admit(self, route: Route, headers: HeaderMap, host: str | None, client: str) -> None:
+        """Raises Forbidden where the caller has no right to that route; see `Rights.check`."""
+        self._rights.check(route.scope, headers, host, client)
 
     def run(self, route: Route, request: Request, reply: Reply) -> None:
         """Answer through `reply`, now or later; what takes long goes to an executor thread."""

@@ -13,6 +13,7 @@ from fastserve.errors import FastServeError, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.http.status import retry_headers, status_of
+from fastserve.metrics import rendered
 
 JSON: Headers = [("content-type", "application/json")]
 METRICS_TEXT: Headers = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
@@ -71,8 +72,8 @@ class Admin:
         reply.send(_health("started", "" if self._engine.started else "starting: models are being loaded"))
 
     def metrics(self, _: Request, reply: Reply) -> None:
-        """Prometheus text."""
-        reply.send(Response(200, METRICS_TEXT, self._engine.metrics.text()))
+        """Prometheus text, of all workers together."""
+        self._engine.control.collect(lambda counted: reply.send(Response(200, METRICS_TEXT, rendered(counted))))
 
 
 def _health(what: str, reason: str) -> Response:

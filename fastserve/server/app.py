@@ -19,6 +19,7 @@ from fastserve.config import Config, ServerConfig, load_config
 from fastserve.engine.engine import Engine
 from fastserve.http.asgi import AsgiDoor, Receive, Send
 from fastserve.http.direct import DirectDoor
+from fastserve.http.rights import Rights, is_loopback_name
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
 from fastserve.protocols.table import PROTOCOLS
@@ -64,6 +65,7 @@ class App:
             post=engine.executor.post,
             clock=engine.clock,
             metrics=engine.metrics,
+            rights=Rights(listens_locally=bool(server.uds) or is_loopback_name(server.host)),
         )
         self._asgi = AsgiDoor(self.site, loop)
         self._rsgi = RsgiDoor(self.site, loop)

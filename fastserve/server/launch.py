@@ -4,7 +4,6 @@ Thread: the parent's main thread waits here; it serves nothing and loads no mode
 are forked from it, and onnxruntime's threads do not survive a fork.
 """
 
-import ipaddress
 import logging
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ from fastserve import logs
 from fastserve.config import Config, ServerConfig
 from fastserve.engine.engine import Engine
 from fastserve.errors import ConfigError
+from fastserve.http.rights import is_loopback_name
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
 from fastserve.server.startup import announce
@@ -151,7 +151,7 @@ def _make_room(path: Path) -> None:
 
 def _warn_if_open(server: ServerConfig) -> None:
     """Anybody who reaches the address may use the models: say so."""
-    if server.uds or _is_loopback(server.host):
+    if server.uds or is_loopback_name(server.host):
         return
     print(
         f"warning: {server.host} is reachable from other machines, and this server asks nobody who they are;"
@@ -159,10 +159,3 @@ def _warn_if_open(server: ServerConfig) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,0 +1,288 @@
+"""Decides what is served: what lies on disk, and what calls have asked for. One director for all workers.
+
+Thread: owns one, at lower priority than the doors'; every decision is made on it, one after the other. The calls may be
+made on any thread, and inside a signal handler: they only put something into a queue.
+Invariant: what a call asks for is in effect in every worker before the call is answered.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Container, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from fastserve.config import ModelConfig
+from fastserve.engine.executor import lower_priority
+from fastserve.engine.registry import OnDisk
+from fastserve.engine.state import Outcome, Settings, State, Told, View, entries_of, index_of
+from fastserve.errors import (
+    Draining,
+    FastServeError,
+    InternalError,
+    InvalidRequest,
+    LoadRefused,
+    ModelNotFound,
+    WorkerSilent,
+    quoted,
+)
+from fastserve.types import VersionState
+
+FIXED_FIELDS = ("name", "path")
+"""What a call cannot override: they say which model it is."""
+
+_log = logging.getLogger(__name__)
+
+
+class Looks(Protocol):
+    """The catalogue: what there is now."""
+
+    problems: tuple[str, ...]
+
+    def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
+        """Every model there is; the files of those in `finished` are taken as they are, however young."""
+
+
+class Fleet(Protocol):
+    """Whoever serves: this process, or several others."""
+
+    def publish(self, state: State) -> None:
+        """Bring `state` into effect everywhere; returns at once."""
+
+    def view(self) -> View:
+        """What they serve now."""
+
+    def when_applied(self, revision: int, then: Callable[[View], None]) -> None:
+        """Call `then`, once, when all have that state in effect, or those that have not are given up."""
+
+
+class Wish(Struct, frozen=True):
+    """What calls have asked for one model. `unloaded_at`: the stamps of its files when it was to be unloaded."""
+
+    unloaded_at: Mapping[int, Any] | None = None
+    overrides: Mapping[str, Any] = {}
+    attempt: int = 0
+
+
+class Job(Struct, frozen=True):
+    """One thing to do on the director's thread, and who hears what went wrong."""
+
+    run: Callable[[], None]
+    told: Told | None = None
+
+
+class _Everything:
+    """Contains every name."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class Director:
+    """What calls ask for, over what the disk says."""
+
+    def __init__(self, catalog: Looks, poll_seconds: float, fleet: Fleet) -> None:
+        self._catalog = catalog
+        self._poll_seconds = poll_seconds or None
+        self._fleet = fleet
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._wishes: dict[str, Wish] = {}
+        self._attempts = 0
+        self._settings: dict[str, dict[str, Any]] = {}
+        self._found: Mapping[str, OnDisk] = {}
+        self._stopped = False
+        self._thread = threading.Thread(target=self._serve, name="director", daemon=True)
+        self.state = State()
+
+    def start(self) -> None:
+        """Look for the first time, soon."""
+        self._jobs.put(Job(self._look))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, after what it does now."""
+        self._jobs.put(None)
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+        self._stopped = True
+        self._refuse_left()
+
+    def refresh(self, told: Told) -> None:
+        """Look at the disk now and take what is there, finished or not; told of every model once it is in effect."""
+        self._post(Job(partial(self._refresh, told), told))
+
+    def index(self, told: Told) -> None:
+        """Look at the disk now; told at once of every model there is, served or not."""
+        self._post(Job(partial(self._index, told), told))
+
+    def load(self, model: str, told: Told, overrides: Mapping[str, Any] | None = None) -> None:
+        """Look at the disk now and serve that model, whatever was asked before; what failed is tried again.
+
+        `overrides`: fields of the model's configuration that are other than configured, until the next such call.
+        """
+        self._post(Job(partial(self._load, model, overrides or {}, told), told))
+
+    def unload(self, model: str, told: Told) -> None:
+        """Serve none of that model's versions, until a call asks to load it or its files change."""
+        self._post(Job(partial(self._unload, model, told), told))
+
+    def change(self, area: str, told: Told, values: Mapping[str, Any]) -> None:
+        """Set what is named in `values` in that area; None: as it is by default."""
+        self._post(Job(partial(self._change, area, values, told), told))
+
+    def _post(self, job: Job) -> None:
+        self._jobs.put(job)
+        if self._stopped:
+            self._refuse_left()
+
+    def _refuse_left(self) -> None:
+        """After the thread's end: nobody waits for ever."""
+        while True:
+            try:
+                left = self._jobs.get_nowait()
+            except Empty:
+                return
+            if left is not None and left.told is not None:
+                left.told(Draining("the server is shutting down"))
+
+    def _serve(self) -> None:
+        lower_priority()
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._poll_seconds)
+            except Empty:
+                job = Job(self._look)
+            if job is None:
+                return
+            self._do(job)
+            del job
+
+    def _do(self, job: Job) -> None:
+        try:
+            job.run()
+        except Exception as error:  # the director's edge: whatever a look runs into, the next may find mended
+            if not isinstance(error, FastServeError):
+                _log.exception("looking for changed models failed; trying again")
+            if job.told is not None:
+                job.told(error if isinstance(error, FastServeError) else InternalError())
+
+    def _look(self, finished: Container[str] = ()) -> None:
+        """See what is on disk; say so if that changes anything."""
+        self._found = self._catalog.look(finished)
+        for name, wish in list(self._wishes.items()):
+            disk = self._found.get(name)
+            if disk is None:
+                del self._wishes[name]
+            elif wish.unloaded_at is not None and wish.unloaded_at != disk.stamps:
+                _log.info("model %s: was unloaded, and its files have changed", name)
+                self._wishes[name] = replace(wish, unloaded_at=None)
+        self._publish()
+
+    def _publish(self) -> None:
+        models = {name: self._as_wished(disk) for name, disk in self._found.items()}
+        settings: Settings = {area: dict(values) for area, values in self._settings.items()}
+        state = State(self.state.revision + 1, models, self._catalog.problems, settings)
+        if self.state.revision == 0 or not state.says_like(self.state):
+            self.state = state
+            self._fleet.publish(state)
+
+    def _as_wished(self, disk: OnDisk) -> OnDisk:
+        wish = self._wishes.get(disk.config.name)
+        if wish is None:
+            return disk
+        config = overridden(disk.config, wish.overrides)
+        policy = disk.policy if "versions" not in wish.overrides or config.versions is None else config.versions
+        return replace(disk, config=config, policy=policy, unloaded=wish.unloaded_at is not None, attempt=wish.attempt)
+
+    def _refresh(self, told: Told) -> None:
+        self._look(finished=_Everything())
+        self._when_applied(told, lambda view: index_of(self.state, view))
+
+    def _index(self, told: Told) -> None:
+        self._look()
+        told(index_of(self.state, self._fleet.view()))
+
+    def _load(self, model: str, overrides: Mapping[str, Any], told: Told) -> None:
+        self._look(finished=(model, self._name_of(model) or model))
+        name = self._name_of(model)
+        if name is None:
+            raise ModelNotFound(model)
+        overridden(self._found[name].config, overrides)  # before anything is changed
+        before = self._wishes.get(name, Wish())
+        self._attempts += 1
+        self._wishes[name] = Wish(None, overrides, self._attempts)
+        self._publish()
+        self._when_applied(told, partial(self._loaded, name, before, self._attempts))
+
+    def _loaded(self, name: str, before: Wish, attempt: int, view: View) -> Outcome:
+        """What came of a load: its reason if a version failed. Overrides that brought it about are taken back."""
+        statuses = view.report.models.get(name, ())
+        reasons = [f"version {s.version}: {s.reason}" for s in statuses if s.state is VersionState.FAILED or s.reason]
+        if not reasons and not any(status.state is VersionState.READY for status in statuses):
+            disk = self.state.models.get(name)
+            reasons = list(disk.problems) if disk is not None and disk.problems else ["it has no version to serve"]
+        if not reasons:
+            return entries_of(name, self.state, view)
+        self._jobs.put(Job(partial(self._take_back, name, before, attempt)))
+        return LoadRefused(f"model {quoted(name)} does not load: {'; '.join(reasons)}")
+
+    def _take_back(self, name: str, before: Wish, attempt: int) -> None:
+        wish = self._wishes.get(name)
+        if wish is not None and wish.attempt == attempt and wish.overrides != before.overrides:
+            self._wishes[name] = replace(wish, overrides=before.overrides)
+            self._publish()
+
+    def _unload(self, model: str, told: Told) -> None:
+        self._look()
+        name = self._name_of(model)
+        if name is None:
+            raise ModelNotFound(model)
+        self._wishes[name] = Wish(unloaded_at=self._found[name].stamps, attempt=self._attempts)
+        self._publish()
+        self._when_applied(told, lambda view: entries_of(name, self.state, view))
+
+    def _change(self, area: str, values: Mapping[str, Any], told: Told) -> None:
+        known = {**self._settings.get(area, {}), **values}
+        self._settings[area] = {name: value for name, value in known.items() if value is not None}
+        self._publish()
+        self._when_applied(told, lambda _: [])
+
+    def _when_applied(self, told: Told, outcome: Callable[[View], Outcome]) -> None:
+        """Tell what came of it once every worker has it; of one that does not answer, rather than nothing."""
+
+        def then(view: View) -> None:
+            if view.silent:
+                told(WorkerSilent(f"{', '.join(view.silent)}: no answer; the change is made everywhere else"))
+                return
+            try:
+                told(outcome(view))
+            except Exception:  # the director's edge
+                _log.exception("a change of what is served could not be told")
+                told(InternalError())
+
+        self._fleet.when_applied(self.state.revision, then)
+
+    def _name_of(self, model: str) -> str | None:
+        """The model's own name, if there is one of that name or alias."""
+        if model in self._found:
+            return model
+        return next((name for name, disk in self._found.items() if model in disk.config.aliases), None)
+
+
+def overridden(config: ModelConfig, overrides: Mapping[str, Any]) -> ModelConfig:
+    """`config` with these fields. Raises InvalidRequest naming the field that is unknown, fixed, or has a wrong value."""
+    if not overrides:
+        return config
+    known = asdict(config)
+    for name in overrides:
+        if name not in known or name in FIXED_FIELDS:
+            takes = ", ".join(field for field in known if field not in FIXED_FIELDS)
+            raise InvalidRequest(f"{quoted(name)} cannot be overridden; expected one of {takes}")
+    try:
+        return msgspec.convert({**msgspec.to_builtins(config), **overrides}, ModelConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"overrides of model {quoted(config.name)}: {error}") from None
