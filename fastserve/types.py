@@ -1,10 +1,11 @@
 """What passes between protocols, engine and backends: tensors, signatures, requests, results. Plain values only."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, IntEnum
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -163,4 +164,18 @@ Answer = Callable[[InferResult | FastServeError], None]
 """Called exactly once per submitted request, from any thread."""
 
 Metadata = Mapping[str, str]
-"""A model file's own key/value metadata."""
+"""A model file's own key/value metadata. `CLASSES`: if known, names of the classes in the order of the scores, as JSON."""
+
+CLASSES = "classes"
+
+
+def encode_classes(names: Iterable[str | int]) -> str:
+    """Class names as they stand in metadata."""
+    return msgspec.json.encode(list(names)).decode()
+
+
+def decode_classes(metadata: Metadata) -> tuple[str, ...]:
+    """The class names in metadata, integers in decimal; none where they are not known."""
+    text = metadata.get(CLASSES)
+    names: list[str | int] = msgspec.json.decode(text, type=list[str | int]) if text else []
+    return tuple(map(str, names))

@@ -3,14 +3,11 @@
 Thread: any, away from serving. Nothing is written back to the file.
 """
 
-from collections.abc import Iterable
-
 import onnx
 
+from fastserve.backends.classes import Labels, class_labels
 from fastserve.backends.walk import nodes
 from fastserve.errors import LoadFailed
-
-Labels = list[str] | list[int]
 
 
 def drop_zipmaps(graph: onnx.GraphProto) -> Labels:
@@ -23,22 +20,15 @@ def drop_zipmaps(graph: onnx.GraphProto) -> Labels:
     for node in graph.node:
         if node.op_type != "ZipMap" or node.domain != "ai.onnx.ml" or node.output[0] not in outputs:
             continue
-        labels = _labels(node.attribute)
+        labels = class_labels(node)
+        if not labels:
+            raise LoadFailed("a ZipMap has no class labels")
         classes = classes or labels
         name = node.output[0]
         shape = (_batch_dim(graph), len(labels))
         outputs[name].CopyFrom(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
         node.CopyFrom(onnx.helper.make_node("Identity", list(node.input), list(node.output), name=node.name))
     return classes
-
-
-def _labels(attributes: Iterable[onnx.AttributeProto]) -> Labels:
-    for attribute in attributes:
-        if attribute.name == "classlabels_strings" and attribute.strings:
-            return [label.decode("utf-8", "replace") for label in attribute.strings]
-        if attribute.name == "classlabels_int64s" and attribute.ints:
-            return list(attribute.ints)
-    raise LoadFailed("a ZipMap has no class labels")
 
 
 def _batch_dim(graph: onnx.GraphProto) -> str | int | None:

@@ -6,11 +6,11 @@ Thread: any, away from serving. Memory: the parsed file is let go of on return, 
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import onnx
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
+from fastserve.backends.classes import name_classes, traced_labels
 from fastserve.backends.edits import drop_zipmaps, use_builtin_locale
 from fastserve.backends.external import check_external_data
 from fastserve.backends.widths import fixed_widths, least_widths
@@ -41,15 +41,14 @@ def read_graph(path: Path) -> Graph:
     model = _parse(path)
     check_external_data(model, path.parent)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    classes = drop_zipmaps(model.graph)
-    if classes:
-        metadata.setdefault("classes", msgspec.json.encode(classes).decode())
+    mapped = drop_zipmaps(model.graph)
+    name_classes(metadata, mapped or traced_labels(model.graph))
     localized = use_builtin_locale(model)
     return Graph(
         signature=_signature(model.graph),
         metadata=metadata,
         sizes=_sizes(model.graph),
-        edited=model.SerializeToString() if classes or localized else None,
+        edited=model.SerializeToString() if mapped or localized else None,
     )
 
 

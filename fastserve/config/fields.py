@@ -97,6 +97,9 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = None
     labels: Annotated[dict[str, int], Meta(description="Names for versions, as in /labels/stable.")] = {}
     aliases: Annotated[tuple[str, ...], Meta(description="Other names of the model in URLs.")] = ()
+    classes: Annotated[
+        tuple[str, ...], Meta(description="Names of a classifier's classes, in the order of its scores.")
+    ] = ()
     max_batch_rows: Annotated[int, Meta(ge=1, le=65_536, description="Largest batch, in rows.")] = 64
     max_queue_delay_us: Annotated[
         int, Meta(ge=0, le=60_000_000, description="Longest wait of the oldest request for others, in microseconds.")

@@ -28,7 +28,7 @@ from fastserve.engine.timer import Alarm
 from fastserve.engine.validate import Validator
 from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
-from fastserve.types import Tensor
+from fastserve.types import CLASSES, Tensor, encode_classes
 
 MEASURE_UP_TO_NS = 20_000_000
 """Larger batches than the first one that takes so long are not measured at load: they go to the queue anyway."""
@@ -112,7 +112,7 @@ def _lease(
         version=version,
         signature=model.signature,
         batching=batching,
-        metadata=model.metadata,
+        metadata={**model.metadata, CLASSES: encode_classes(config.classes)} if config.classes else model.metadata,
         batcher=batcher,
         validator=validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
         meters=meters,

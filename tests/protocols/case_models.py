@@ -50,6 +50,10 @@ non_finite = "error"
 [[models]]
 name = "strict_half"
 non_finite = "error"
+
+[[models]]
+name = "choice_configured"
+classes = ["low", "middle", "high"]
 """
 
 
@@ -69,6 +73,17 @@ def write_repository(root: Path) -> Path:
     _write(models, "pair", 1, _pair())
     _write(models, "scalar", 1, _scalar())
     _write(models, "unequal", 1, _unequal())
+    _write(models, "scores", 1, _identity(TensorProto.FLOAT, ["N", 3]))
+    _write(models, "wide", 1, _identity(TensorProto.FLOAT, ["N", "width"]))
+    _write(models, "column", 1, _identity(TensorProto.DOUBLE, ["N", 1]))
+    _write(models, "once", 1, _identity(TensorProto.FLOAT, [1, 2]))
+    _write(models, "choice", 1, _choice())
+    _write(models, "choice_configured", 1, _choice())
+    _write(models, "choice_told", 1, _choice(), {"names": "{0: 'cat', 1: 'dog', 2: 'fish'}"})
+    _write(models, "choice_named", 1, _choice(["red", "green", "blue"]))
+    _write(models, "labelled", 1, _labelled())
+    _write(models, "features", 1, _features())
+    _write(models, "cube", 1, _cube())
     _write(models, "mod!el (1)", 1, _identity(TensorProto.FLOAT, ["N"]))
     broken = models / "broken" / "1"
     broken.mkdir(parents=True)
@@ -122,7 +137,74 @@ def _unequal() -> Parts:
     return nodes, [("x", TensorProto.FLOAT, ["N"])], outputs
 
 
-def _write(models: Path, name: str, version: int, parts: Parts) -> None:
+def _choice(names: list[str] | None = None) -> Parts:
+    """Scores as they came, and the label of the best: of `names`, else ten times its place."""
+    nodes = [helper.make_node("ArgMax", ["x"], ["best"], axis=1, keepdims=0)]
+    if names:
+        nodes += [
+            helper.make_node(
+                "LabelEncoder", ["best"], ["label"], domain="ai.onnx.ml", keys_int64s=[0, 1, 2], values_strings=names
+            ),
+        ]
+    else:
+        nodes += [
+            helper.make_node("Constant", [], ["ten"], value_int=10),
+            helper.make_node("Mul", ["best", "ten"], ["label"]),
+        ]
+    nodes.append(helper.make_node("Identity", ["x"], ["probabilities"]))
+    kind = TensorProto.STRING if names else TensorProto.INT64
+    return (
+        nodes,
+        [("x", TensorProto.FLOAT, ["N", 3])],
+        [("label", kind, ["N"]), ("probabilities", TensorProto.FLOAT, ["N", 3])],
+    )
+
+
+def _labelled() -> Parts:
+    """Labels and scores, both as they came."""
+    nodes = [
+        helper.make_node("Identity", ["labels"], ["classes"]),
+        helper.make_node("Identity", ["values"], ["scores"]),
+    ]
+    inputs: list[Value] = [("labels", TensorProto.STRING, ["N", 2]), ("values", TensorProto.FLOAT, ["N", 2])]
+    return nodes, inputs, [("classes", TensorProto.STRING, ["N", 2]), ("scores", TensorProto.FLOAT, ["N", 2])]
+
+
+def _features() -> Parts:
+    """Four columns of four types, each as a score of its own: what was read can be seen."""
+    nodes = [
+        helper.make_node("Constant", [], ["last"], value_ints=[-1]),
+        helper.make_node("Unsqueeze", ["count", "last"], ["counts"]),
+        helper.make_node("Unsqueeze", ["flag", "last"], ["flags"]),
+        helper.make_node("Cast", ["counts"], ["b"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["flags"], ["d"], to=TensorProto.FLOAT),
+        helper.make_node(
+            "LabelEncoder",
+            ["colour"],
+            ["c"],
+            domain="ai.onnx.ml",
+            keys_strings=["red"],
+            values_floats=[1.0],
+            default_float=0.0,
+        ),
+        helper.make_node("Concat", ["height", "b", "c", "d"], ["scores"], axis=1),
+    ]
+    inputs: list[Value] = [
+        ("height", TensorProto.FLOAT, ["N", 1]),
+        ("count", TensorProto.INT32, ["N"]),
+        ("colour", TensorProto.STRING, ["N", 1]),
+        ("flag", TensorProto.BOOL, ["N"]),
+    ]
+    return nodes, inputs, [("scores", TensorProto.FLOAT, ["N", 4])]
+
+
+def _cube() -> Parts:
+    """A flat list of values makes an example's other dimensions; the scores are the same values."""
+    nodes = [helper.make_node("Flatten", ["x"], ["y"], axis=1)]
+    return nodes, [("x", TensorProto.FLOAT, ["N", 2, "width"])], [("y", TensorProto.FLOAT, ["N", "M"])]
+
+
+def _write(models: Path, name: str, version: int, parts: Parts, metadata: dict[str, str] | None = None) -> None:
     nodes, inputs, outputs = parts
     graph = helper.make_graph(
         nodes,
@@ -130,7 +212,9 @@ def _write(models: Path, name: str, version: int, parts: Parts) -> None:
         [helper.make_tensor_value_info(*value) for value in inputs],
         [helper.make_tensor_value_info(*value) for value in outputs],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    helper.set_model_props(model, metadata or {})
     folder = models / name / str(version)
     folder.mkdir(parents=True)
     onnx.save(model, folder / "model.onnx")

@@ -20,6 +20,7 @@ class FakeLease:
     version: int
     signature: Signature
     run: Run
+    metadata: dict[str, str] = field(default_factory=dict)
     codecs: dict[str, Any] = field(default_factory=dict)
     strict: bool = False
 

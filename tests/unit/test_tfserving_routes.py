@@ -1,4 +1,4 @@
-"""What the three calls ask of the engine, and what becomes of its answers."""
+"""What the calls ask of the engine, and what becomes of its answers."""
 
 import json
 
@@ -136,9 +136,3 @@ def test_a_model_with_many_inputs_does_not_make_a_long_error(engine: FakeEngine)
     response = call(TfServing(engine), "POST", "/v1/models/wide:predict", b'{"inputs": {}}')
     assert response.status == 400
     assert len(response.body) < 1500
-
-
-def test_the_optional_verbs_are_named():
-    response = call(TfServing(FakeEngine()), "POST", "/v1/models/m:classify", b"{}")
-    assert response.status == 400
-    assert 'this version serves ":predict"' in json.loads(response.body)["error"]

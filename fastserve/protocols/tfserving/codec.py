@@ -11,6 +11,7 @@ from fastserve._ext import jsonwrite
 from fastserve._ext.tensorize import Cursor, sole_rows
 from fastserve.errors import InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Headers, Request, Response
+from fastserve.protocols.tfserving.envelope import enter_body, read_signature_name
 from fastserve.protocols.tfserving.schema import DTYPE_NAMES, SIGNATURE_NAME
 from fastserve.types import DType, InferRequest, InferResult, Signature, Tensor, TensorSpec
 
@@ -19,7 +20,6 @@ COLUMNS = "inputs"
 """The two styles of predict, by the key of the body that chooses them; the answer has the style of its request."""
 
 MAX_DESCRIBED_CHARS = 1024
-MAX_DEPTH = 100
 
 Tensors = dict[str, Tensor]
 
@@ -91,11 +91,11 @@ def check_body(body: bytes) -> None:
 
     Reads to the end of the body and keeps nothing.
     """
-    cursor = _enter_body(body)
+    cursor = enter_body(body)
     signature_name: str | None = None
     while (key := cursor.next_key()) is not None:
         if key == "signature_name" and signature_name is None:
-            signature_name = _signature_name(cursor)
+            signature_name = read_signature_name(cursor)
         else:
             cursor.skip()
 
@@ -111,7 +111,7 @@ def _decode(body: bytes, plan: PredictPlan) -> tuple[Tensors, str]:
         rows = sole_rows(body, b"instances", plan.sole_dtype, "$.instances", plan.strict)
         if rows is not None:
             return {plan.names[0]: rows}, ROWS
-    cursor = _enter_body(body, strict=plan.strict)
+    cursor = enter_body(body, strict=plan.strict)
     inputs: Tensors = {}
     style = ""
     signature_name: str | None = None
@@ -124,7 +124,7 @@ def _decode(body: bytes, plan: PredictPlan) -> tuple[Tensors, str]:
         elif read is not None and style != key:
             raise InvalidRequest("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
         elif key == "signature_name" and signature_name is None:
-            signature_name = _signature_name(cursor)
+            signature_name = read_signature_name(cursor)
         else:
             cursor.skip()
     if signature_name and signature_name != SIGNATURE_NAME:
@@ -132,31 +132,6 @@ def _decode(body: bytes, plan: PredictPlan) -> tuple[Tensors, str]:
     if not style:
         raise InvalidRequest("Missing 'inputs' or 'instances' key")
     return inputs, style
-
-
-def _enter_body(body: bytes, *, strict: bool = False) -> Cursor:
-    if not body:
-        raise InvalidRequest("JSON Parse error: The document is empty")
-    cursor = Cursor(body, MAX_DEPTH, strict)
-    if cursor.kind() != "{":
-        raise InvalidRequest(f"JSON Value: {_skipped(cursor)} Is not object")
-    cursor.enter_object()
-    return cursor
-
-
-def _skipped(cursor: Cursor) -> str:
-    """The value at the cursor, cut short, to be quoted. Raises InvalidJson where it is none."""
-    text = cursor.excerpt()
-    cursor.skip()
-    return text
-
-
-def _signature_name(cursor: Cursor) -> str:
-    if cursor.kind() != '"':
-        raise InvalidRequest(
-            f"JSON Value: {_skipped(cursor)} not formatted correctly. 'signature_name' key must be a string value."
-        )
-    return cursor.string("$.signature_name")
 
 
 def _read_rows(cursor: Cursor, plan: PredictPlan) -> Tensors:

@@ -23,11 +23,11 @@ OWNED = re.compile(r"(?i:/v1/models|/model-serving)(?:/.*)?\Z", re.DOTALL)
 """Every path of this protocol, right or wrong; as upstream, the fixed parts are read in any case."""
 
 _OWNED_PARTS = re.compile(r"(?i:/v1/models|/model-serving)/([^/]*)(.*)", re.DOTALL)
-_KNOWN_TAIL = re.compile(r"(?i:/(?:versions?|labels?|metadata|predict)(?:/.*)?|/+)", re.DOTALL)
+_KNOWN_TAIL = re.compile(r"(?i:/(?:versions?|labels?|metadata|predict|classify|regress)(?:/.*)?|/+)", re.DOTALL)
 
-_SERVED_VERBS = ("predict",)
-_UPSTREAM_VERBS = ("classify", "regress")
+VERBS = ("predict", "classify", "regress")
 
+_VERBS = 'POST on a path that ends in ":predict", ":classify" or ":regress"'
 _SHAPE = 'expecting MODEL, then perhaps "/versions/<whole number>" or "/labels/<label>"'
 
 
@@ -74,17 +74,15 @@ def unmatched(method: str, path: str) -> FastServeError:
     if colon and "/" not in verb:
         return _unmatched_verb(method, path, target, verb)
     if method != "GET":
-        return _malformed(method, path, 'it takes GET; predict is POST on a path that ends in ":predict"')
+        return _malformed(method, path, f"it takes GET; inference is {_VERBS}")
     if not tail or _KNOWN_TAIL.fullmatch(tail):
-        return _malformed(method, path, f'{_SHAPE}, then perhaps "/metadata"; predict is POST MODEL:predict')
+        return _malformed(method, path, f'{_SHAPE}, then perhaps "/metadata"; inference is POST MODEL:predict')
     return StatusNotFound(name + tail)
 
 
 def _unmatched_verb(method: str, path: str, target: str, verb: str) -> FastServeError:
-    if verb in _UPSTREAM_VERBS:
-        return _malformed(method, path, f'this version serves ":predict", not ":{verb}"')
-    if verb not in _SERVED_VERBS:
-        return _malformed(method, path, f'the verb after ":" must be "predict", got "{_cut(verb)}"')
+    if verb not in VERBS:
+        return _malformed(method, path, f'the verb after ":" must be predict, classify or regress, got "{_cut(verb)}"')
     if method != "POST":
         return _malformed(method, path, f'":{verb}" takes POST')
     name, slash, tail = target.partition("/")

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST paths: predict, status and metadata, under /v1/models and /model-serving.
+"""TensorFlow Serving's REST paths: predict, classify, regress, status and metadata, under /v1/models and /model-serving.
 
 Thread: whichever the door runs a route on; answers may leave from any thread.
 Memory: none of its own; what is worked out for a version hangs on its lease.
@@ -19,7 +19,8 @@ from fastserve.errors import (
 )
 from fastserve.http.message import Pending, Reply, Request, Response
 from fastserve.http.routes import Route
-from fastserve.protocols.tfserving import codec, errors, schema
+from fastserve.protocols.tfserving import classify, codec, errors, schema
+from fastserve.protocols.tfserving.examples import check_examples
 from fastserve.types import VersionState, VersionStatus
 
 _TARGET = (
@@ -41,15 +42,17 @@ class TfServing:
         self._engine = engine
 
     def routes(self) -> list[Route]:
-        """The three calls."""
+        """The five calls."""
         return [
             Route("POST", re.compile(_TARGET + ":predict"), "infer", infer=self.predict),
+            Route("POST", re.compile(_TARGET + ":classify"), "infer", infer=self.classify),
+            Route("POST", re.compile(_TARGET + ":regress"), "infer", infer=self.regress),
             Route("GET", re.compile(_TARGET), "read", infer=self.status),
             Route("GET", re.compile(_TARGET + "(?i:/metadata)"), "read", infer=self.metadata),
         ]
 
     def unmatched(self, method: str, path: str) -> FastServeError:
-        """The error for a path under our prefixes that is none of the three calls."""
+        """The error for a path under our prefixes that is none of the five calls."""
         return errors.unmatched(method, path)
 
     def encode_error(self, error: FastServeError) -> Response:
@@ -70,6 +73,28 @@ class TfServing:
             return self._engine.submit(lease, infer, reply.then(codec.encode_predict, plan, style))
         except InvalidTensor as error:
             raise error.at(codec.path_of(error.path, plan, style)) from error
+
+    def classify(self, request: Request, reply: Reply) -> Pending | None:
+        """POST MODEL:classify."""
+        return self._ask_with_examples(request, reply, classify.CLASSIFY)
+
+    def regress(self, request: Request, reply: Reply) -> Pending | None:
+        """POST MODEL:regress."""
+        return self._ask_with_examples(request, reply, classify.REGRESS)
+
+    def _ask_with_examples(self, request: Request, reply: Reply, verb: str) -> Pending | None:
+        try:
+            lease = self._lease(request.params)
+        except FastServeError:
+            check_examples(request.body)
+            raise
+        reply.subject = lease.subject
+        plan = lease.codecs.get(verb) or _examples_plan(lease, verb)
+        infer, count = classify.decode_examples(request, plan)
+        try:
+            return self._engine.submit(lease, infer, reply.then(classify.encode_examples, plan, count, request.path))
+        except InvalidTensor as error:
+            raise error.at("$.examples") from error
 
     def status(self, request: Request, reply: Reply) -> None:
         """GET MODEL: every version, or the one asked for. As upstream, a label is not looked at."""
@@ -105,6 +130,12 @@ class TfServing:
 def _plan(lease: Lease) -> codec.PredictPlan:
     plan = codec.make_plan(lease.signature, lease.answer_headers, strict=lease.strict)
     lease.codecs["tfserving"] = plan
+    return plan
+
+
+def _examples_plan(lease: Lease, verb: str) -> classify.ExamplesPlan:
+    plan = classify.make_plan(verb, lease.signature, lease.metadata, lease.answer_headers, strict=lease.strict)
+    lease.codecs[verb] = plan
     return plan
 
 
