@@ -2,13 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from msgspec import Struct, structs
 
-from fastserve.config import CONFIG_VARIABLE, Config, ModelConfig, line_of, load_config
+from fastserve.config import Config, ModelConfig, load_config
 from fastserve.errors import ConfigError, FastServeError
 
 EXAMPLES = """
@@ -16,6 +15,7 @@ EXAMPLES = """
 Examples:
   fastserve check model.onnx
   fastserve check fastserve.toml && fastserve serve fastserve.toml
+  fastserve check models.config
   fastserve check models/ --json
 """
 
@@ -34,10 +34,11 @@ class Finding(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """Everything that was found; `problems` belong to no single version."""
+    """Everything that was found; `problems` belong to no single version; `notes`: what is not applied, and harmless."""
 
     findings: list[Finding]
     problems: list[str]
+    notes: list[str] = []
 
     @property
     def ok(self) -> bool:
@@ -55,37 +56,15 @@ def command(ctx: click.Context, path: tuple[str, ...], as_json: bool) -> None:
     Exit code 0: all of it would be served. 1: something is wrong.
     """
     try:
-        config = load_config(path, None, os.environ)
-        report = inspect(config, lines_of(config, _text_of(path)))
+        report = inspect(load_config(path, None, os.environ))
     except ConfigError as error:
         report = Report([], [str(error)])
     click.echo(_as_json(report) if as_json else _as_text(report))
     ctx.exit(0 if report.ok else 1)
 
 
-def _text_of(path: tuple[str, ...]) -> tuple[str, str]:
-    """The configuration file among the paths, or the environment's, with its text; empty where there is none."""
-    files = [each for each in (*path, os.environ.get(CONFIG_VARIABLE, "")) if each.endswith(".toml")]
-    return (files[0], Path(files[0]).read_text(encoding="utf-8")) if files else ("", "")
-
-
-def lines_of(config: Config, source: tuple[str, str]) -> dict[str, str]:
-    """Where in the configuration file the models and their paths stand: `{"/models/x": "fastserve.toml, line 5"}`."""
-    file, text = source
-    places: dict[str, str] = {}
-    for i, model in enumerate(config.models):
-        if line := line_of(text, ("models", i, "name")):
-            places[f'"{model.name}"'] = f"{file}, line {line}"
-        if model.path and (line := line_of(text, ("models", i, "path"))):
-            places[model.path] = f"{file}, line {line}"
-    return places
-
-
-def inspect(config: Config, places: Mapping[str, str]) -> Report:
-    """Look at every configured place, and load what it holds, one version after the other.
-
-    `places`: where what a problem may name stands in the configuration file.
-    """
+def inspect(config: Config) -> Report:
+    """Look at every configured place, and load what it holds, one version after the other."""
     from fastserve.engine.catalog import Catalog
     from fastserve.repository.policy import wanted_versions
 
@@ -95,16 +74,10 @@ def inspect(config: Config, places: Mapping[str, str]) -> Report:
     for name, disk in sorted(catalog.look().items()):
         wanted = wanted_versions(disk.policy, disk.versions)
         findings += [_load(name, version, disk.versions[version], disk.config) for version in wanted]
-        problems += [f"{name}: {problem}" for problem in disk.problems]
+        problems += [catalog.placed(f"{name}: {problem}") for problem in disk.problems]
         if not wanted:
             findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
-    return Report(findings, [_placed(problem, places) for problem in (*catalog.problems, *problems)])
-
-
-def _placed(problem: str, places: Mapping[str, str]) -> str:
-    """`problem`, with where the configuration file names what it is about."""
-    found = [place for name, place in places.items() if name in problem]
-    return f"{found[0]}: {problem}" if found else problem
+    return Report(findings, [*catalog.problems, *problems], [*catalog.notes])
 
 
 def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:
@@ -138,6 +111,7 @@ def _as_json(report: Report) -> str:
             "ok": report.ok,
             "models": [structs.asdict(finding) for finding in report.findings],
             "problems": report.problems,
+            "notes": report.notes,
         }
     )
 
@@ -159,6 +133,7 @@ def _as_text(report: Report) -> str:
         for finding in report.findings
     ]
     lines = [render_table(rows)] if rows else []
+    lines += [f"note: {note}" for note in report.notes]
     lines += [f"problem: {problem}" for problem in report.problems]
     if not rows and not report.problems:
         lines.append("problem: no models found")

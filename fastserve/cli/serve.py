@@ -15,6 +15,7 @@ Examples:
   fastserve serve model.onnx                  # the model "model", version 1
   fastserve serve models/ --port 9000         # models/<name>/<version>/model.onnx
   fastserve serve fastserve.toml --workers 2
+  fastserve serve models.config               # TensorFlow Serving's
 """
 
 
@@ -24,18 +25,18 @@ Examples:
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False),
-    help="Configuration file (fastserve.toml).  [env: FASTSERVE_CONFIG]",
+    help="Configuration file (fastserve.toml or models.config).  [env: FASTSERVE_CONFIG]",
 )
 @with_settings
 def command(path: tuple[str, ...], file: str | None, **given: Any) -> None:
-    """Serve the models at PATH: .onnx files, folders of models, a model's folder, or a fastserve.toml.
+    """Serve the models at PATH: .onnx files, folders of models, a model's folder, or a configuration file.
 
     What stands on the command line wins over the environment, that over the configuration file, that over the defaults.
     SIGTERM and SIGINT finish what is in flight and exit with 0; a second one stops at once.
     """
     config = load_config(path, file, os.environ, values_of(given))
     if not config.repository.path and not any(model.path for model in config.models):
-        raise click.UsageError("nothing to serve: give a model file, a folder of models or a fastserve.toml")
+        raise click.UsageError("nothing to serve: give a model file, a folder of models or a configuration file")
     sys.exit(run(config))
 
 

@@ -4,9 +4,12 @@ The command line, the environment and the configuration file are all made from t
 Thread: read once before any other thread starts; frozen afterwards.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_type_hints
 
 from msgspec import Meta, Struct
+
+from fastserve.config.origin import Origin
 
 PATH_FIELD = {"path": True}
 
@@ -69,6 +72,13 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         str | None,
         Meta(description="Authorities (PEM) that must have signed a client's certificate.", extra=PATH_FIELD),
     ] = None
+    metrics_path: Annotated[
+        Annotated[str, Meta(pattern="^/")] | None, Meta(description="One more path for the metrics, beside /metrics.")
+    ] = None
+    monitoring_config_file: Annotated[
+        str | None,
+        Meta(description="TF Serving's monitoring file; one beside models.config is found.", extra=PATH_FIELD),
+    ] = None
 
 
 class RepositoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,6 +93,10 @@ class RepositoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     versions: Annotated[
         VersionPolicy, Meta(description="Versions to serve of models that say nothing themselves: latest or all.")
     ] = "latest"
+    batching_parameters_file: Annotated[
+        str | None,
+        Meta(description="TF Serving's batching file; one beside models.config is found.", extra=PATH_FIELD),
+    ] = None
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,3 +137,24 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     server: Annotated[ServerConfig, Meta(description="The doors.")] = ServerConfig()
     repository: Annotated[RepositoryConfig, Meta(description="Where models are.")] = RepositoryConfig()
     models: Annotated[tuple[ModelConfig, ...], Meta(description="What differs for single models.")] = ()
+    origin: Annotated[Any, Meta(description="Where it came from; no field of a file.")] = Origin()
+
+    def written(self, model: ModelConfig) -> frozenset[str]:
+        """The fields that a model's entry sets: nothing of a model's folder changes those."""
+        found: frozenset[str] | None = self.origin.written.get(model.name)
+        return set_fields(model) if found is None else found
+
+
+def set_fields(model: ModelConfig) -> frozenset[str]:
+    """The fields that differ from the defaults."""
+    bare = ModelConfig(name=model.name)
+    return frozenset(name for name in model.__struct_fields__ if getattr(model, name) != getattr(bare, name))
+
+
+def most(field: str) -> int:
+    """The upper bound of a number of ModelConfig's."""
+    bound: int = _MODEL_HINTS[field].__metadata__[0].le
+    return bound
+
+
+_MODEL_HINTS: Mapping[str, Any] = get_type_hints(ModelConfig, include_extras=True)

@@ -9,16 +9,18 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig
 from fastserve.config.options import OPTIONS
+from fastserve.config.origin import Origin
 from fastserve.errors import ConfigError
 
 Keys = tuple[str | int, ...]
 """Where in a file: `("models", 0, "path")`."""
 
 
-def read_file(path: Path, env: Mapping[str, str]) -> Config:
+def read_toml(path: Path, env: Mapping[str, str]) -> Config:
     """The file's Config; `${NAME}` in strings comes from `env`, relative paths are relative to the file's folder."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -34,25 +36,21 @@ def read_file(path: Path, env: Mapping[str, str]) -> Config:
     config = source.convert(source.expand(raw, env))
     source.check_policies(config)
     source.check_names(config.models)
-    return _resolve_paths(config, path.absolute().parent)
+    written = {model.name: frozenset(entry) for model, entry in zip(config.models, raw.get("models", ()), strict=True)}
+    config = _resolve_paths(config, path.absolute().parent)
+    return replace(config, origin=Origin(places=source.places(config.models), written=written))
 
 
 def _resolve_paths(config: Config, base: Path) -> Config:
     """Every path in `config` made absolute."""
-    server = {
-        option.field: str(base / value)
-        for option in OPTIONS.values()
-        if option.is_path and option.section == "server" and (value := getattr(config.server, option.field))
-    }
-    paths = tuple(str(base / path) for path in config.repository.path)
-    return Config(
-        server=msgspec.structs.replace(config.server, **server),
-        repository=msgspec.structs.replace(config.repository, path=paths),
-        models=tuple(
-            msgspec.structs.replace(model, path=str(base / model.path)) if model.path else model
-            for model in config.models
-        ),
-    )
+    sections: dict[str, Any] = {"server": config.server, "repository": config.repository}
+    for option in OPTIONS.values():
+        value = getattr(sections[option.section], option.field)
+        if option.is_path and value:
+            found = tuple(str(base / path) for path in value) if option.many else str(base / value)
+            sections[option.section] = replace(sections[option.section], **{option.field: found})
+    models = [replace(model, path=str(base / model.path)) if model.path else model for model in config.models]
+    return replace(config, **sections, models=tuple(models))
 
 
 class _Source(Struct, frozen=True):
@@ -70,7 +68,7 @@ class _Source(Struct, frozen=True):
     def refuse_unknown_keys(self, raw: dict[str, Any]) -> None:
         """Raises ConfigError for the first key that is not a field, naming the nearest that is."""
         for keys, table, struct in _tables(raw):
-            known = struct.__struct_fields__
+            known = [name for name in struct.__struct_fields__ if name != "origin"]
             for key in table:
                 if key not in known:
                     near = get_close_matches(key, known, n=1, cutoff=0.6)
@@ -114,6 +112,16 @@ class _Source(Struct, frozen=True):
         for keys, policy in policies:
             if isinstance(policy, dict) and (set(policy) != {"latest"} or policy["latest"] < 1):
                 raise self.error(keys, "expected {latest = n} with n at least 1")
+
+    def places(self, models: tuple[ModelConfig, ...]) -> dict[str, str]:
+        """Where the models and their paths stand, by how problems name them."""
+        found: dict[str, str] = {}
+        for i, model in enumerate(models):
+            for key, name in (("name", f'"{model.name}"'), ("path", model.path)):
+                line = line_of(self.text, ("models", i, key))
+                if name and line:
+                    found[name] = f"{self.path}, line {line}"
+        return found
 
     def check_names(self, models: tuple[ModelConfig, ...]) -> None:
         """Names and aliases are used once."""

@@ -1,50 +1,67 @@
 """What the configuration and the disk say together: the models that should be served, with their versions.
 
+Both are looked at anew each time: what the configuration's files say is followed while serving.
 Thread: the repository's. Memory: the last look's stamps, to know files that still grow from finished ones.
 """
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from fastserve.config import Config, ModelConfig
+from fastserve.config import Config, ModelConfig, VersionPolicy
+from fastserve.engine.live_config import LiveConfig
 from fastserve.engine.registry import OnDisk
 from fastserve.repository.layout import Found, ModelFiles, find_models
+from fastserve.repository.policy import wanted_versions
 from fastserve.repository.watch import stamp
+
+CONFIGURATION = ""
+"""Stands for the configuration's files among what is `finished`: no model has that name."""
 
 
 class Catalog:
     """Looks at every configured place, again and again."""
 
     def __init__(self, config: Config) -> None:
+        self._live = LiveConfig(config)
         self._config = config
-        self._by_name = {model.name: model for model in config.models}
-        self._polls = config.repository.poll_seconds > 0
         self._last: dict[str, OnDisk] = {}
         self._seen: dict[tuple[str, int], object] = {}
         self._looked = False
         self.problems: tuple[str, ...] = ()
         """What is wrong outside of single models, as of the last look."""
+        self.notes: tuple[str, ...] = config.origin.notes
+        """What the configuration says and is not applied, as of the last look."""
+        self.configured = tuple(model.name for model in config.models)
+        """Models that the configuration names, there or not, as of the last look."""
 
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         """Every model there is now. What cannot be read is kept as it was: it is not unloaded.
 
         `finished`: models whose files are taken as they are, however young: somebody said that they are complete.
         """
+        self._config = self._live.look(finished=CONFIGURATION in finished)
         found: dict[str, OnDisk] = {}
-        problems: list[str] = []
+        problems: list[str] = [*self._live.problems]
         for place, name in self._places():
             self._look_at(place, name, found, problems)
         for model in self._config.models:
             if model.path is None and model.name not in found:
                 problems.append(f'model "{model.name}" is configured, and no folder of the repository holds it')
-        self.problems = tuple(problems)
+        self.problems = tuple(self.placed(problem) for problem in problems)
+        self.notes = self._config.origin.notes
+        self.configured = tuple(model.name for model in self._config.models)
         self._last = {name: disk if name in finished else self._settled(name, disk) for name, disk in found.items()}
         self._seen = {(name, n): s for name, disk in found.items() for n, s in disk.stamps.items()}
         self._looked = True
         return self._last
+
+    def placed(self, problem: str) -> str:
+        """`problem`, with where the configuration names what it is about, if it does not say so itself."""
+        found = [place for name, place in self._config.origin.places.items() if name in problem]
+        return f"{found[0]}: {problem}" if found and ", line " not in problem else problem
 
     def _places(self) -> list[tuple[Path, str | None]]:
         """Folders and files to look at; with a name where the configuration gives the model one."""
@@ -69,14 +86,22 @@ class Catalog:
                 _keep_hidden(model, before, found)
 
     def _on_disk(self, place: Path, files: ModelFiles) -> OnDisk:
-        config = self._by_name.get(files.name, ModelConfig(name=files.name))
+        config = self._settings(files.name)
         policy = self._config.repository.versions if config.versions is None else config.versions
         stamps = {number: stamp(path) for number, path in files.versions.items()}
-        return OnDisk(place, config, policy, files.versions, stamps, files.problems)
+        problems = (*files.problems, *_unmet(place, config, policy, files.versions))
+        return OnDisk(place, config, policy, files.versions, stamps, problems)
+
+    def _settings(self, name: str) -> ModelConfig:
+        """The model's entry, or one of its own, over what stands for all models."""
+        entry = next((model for model in self._config.models if model.name == name), ModelConfig(name=name))
+        defaults, written = self._config.origin.defaults, self._config.written(entry)
+        values = {field: value for field, value in defaults.items() if field not in written}
+        return replace(entry, **values) if values else entry
 
     def _settled(self, name: str, disk: OnDisk) -> OnDisk:
         """Without what changed since the last look: a file that is being copied is not loaded half."""
-        if not self._looked or not self._polls:
+        if not self._looked or self._config.repository.poll_seconds == 0:
             return disk
         before = self._last.get(name)
         versions, stamps = {}, {}
@@ -96,6 +121,19 @@ def _named(here: Found, name: str | None) -> list[ModelFiles]:
     if len(here.models) == 1:
         return [replace(here.models[0], name=name)]
     return [files for files in here.models if files.name == name]
+
+
+def _unmet(place: Path, config: ModelConfig, policy: VersionPolicy, versions: Mapping[int, Path]) -> Iterator[str]:
+    """Versions that the configuration names and that will not be served as things are."""
+    if isinstance(policy, tuple):
+        for number in policy:
+            if number not in versions:
+                yield f"{place}: version {number} is asked for and not there"
+    wanted = wanted_versions(policy, versions)
+    for label, number in config.labels.items():
+        if number not in wanted:
+            why = "which the version policy leaves out" if number in versions else "which is not there"
+            yield f'{place}: the label "{label}" waits for version {number}, {why}'
 
 
 def _keep_hidden(model: str, before: OnDisk, found: dict[str, OnDisk]) -> None:

@@ -42,6 +42,8 @@ class Looks(Protocol):
     """The catalogue: what there is now."""
 
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    configured: tuple[str, ...]
 
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         """Every model there is; the files of those in `finished` are taken as they are, however young."""
@@ -185,7 +187,14 @@ class Director:
     def _publish(self) -> None:
         models = {name: self._as_wished(disk) for name, disk in self._found.items()}
         settings: Settings = {area: dict(values) for area, values in self._settings.items()}
-        state = State(self.state.revision + 1, models, self._catalog.problems, settings)
+        state = State(
+            self.state.revision + 1,
+            models,
+            self._catalog.problems,
+            settings,
+            self._catalog.notes,
+            self._catalog.configured,
+        )
         if self.state.revision == 0 or not state.says_like(self.state):
             self.state = state
             self._fleet.publish(state)

@@ -228,16 +228,24 @@ class Engine:
         """What is wrong with the repository itself, as of the last look."""
         return self._state.problems
 
+    def notes(self) -> tuple[str, ...]:
+        """What the configuration says and is not applied, as of the last look."""
+        return self._state.notes
+
     def _local_control(self) -> Control:
         return LocalControl(Catalog(self._config), self._config.repository.poll_seconds, self)
 
     def _own_not_ready(self) -> str:
         if self._at_start is None:
             return "starting: models are being loaded"
-        if not self._at_start:
-            return "no models: none was found at start"
+        expected = self._at_start or tuple(self._state.models)
+        if not expected:
+            return "no models: none was found"
         registry = self._registry
-        missing = [name for name in self._at_start if not registry.has_served(name) and not registry.is_unloaded(name)]
+        # What is neither there nor configured any more is not waited for.
+        known = {*self._state.models, *self._state.configured}
+        waited = [name for name in expected if name in known and not registry.is_unloaded(name)]
+        missing = [name for name in waited if not registry.has_served(name)]
         return f"no version serves of: {', '.join(missing)}" if missing else ""
 
     def _bring_about(self, state: State) -> None:
@@ -245,12 +253,11 @@ class Engine:
         self._state = state
         self._registry.reconcile(state.models)
         if self._at_start is None:
-            configured = [model.name for model in self._config.models]
             try:
                 for started in self._on_started:
                     started()
             finally:  # ready only once it is said what is; and whatever saying it runs into
-                self._at_start = tuple(dict.fromkeys([*state.models, *configured]))
+                self._at_start = tuple(dict.fromkeys([*state.models, *state.configured]))
         self._tell_changed()
 
     def _tell_changed(self) -> None:

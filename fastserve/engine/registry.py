@@ -85,7 +85,6 @@ class _Model:
         self.labels: Mapping[str, int] = {}
         self.draining: dict[int, int] = {}
         self._counting = threading.Lock()
-        self.has_served = False
 
     def begin_drain(self, number: int) -> None:
         """A version is let go that requests may still hold; the same number may drain more than once at a time."""
@@ -109,6 +108,7 @@ class Registry:
         self._models: dict[str, _Model] = {}
         self._by_name: Mapping[str, _Model] = {}
         self._newest: Mapping[str, Lease] = {}
+        self._served: set[str] = set()
         self._reconciling = threading.Lock()
 
     def lease(self, model: str, version: int | None, label: str | None) -> Lease:
@@ -161,8 +161,8 @@ class Registry:
         return self._models[model].disk.problems
 
     def has_served(self, model: str) -> bool:
-        """Whether any version of it has ever been ready."""
-        return model in self._models and self._models[model].has_served
+        """Whether any version of it has ever been ready, also where the model is gone since."""
+        return model in self._served
 
     def is_unloaded(self, model: str) -> bool:
         """Whether a call said that it is not to be served."""
@@ -262,7 +262,7 @@ class Registry:
         if before is not None and before.loaded is not None:
             entry.begin_drain(number)
         entry.versions[number] = fresh
-        entry.has_served = True
+        self._served.add(config.name)
         # Published at once, beside the versions that it replaces: those go when all of the model's are loaded.
         self._publish(entry, sorted({*entry.serving, number}))
         _log.info("model %s version %d: ready", config.name, number)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastserve.engine.registry import UNLOADED_REASON, OnDisk
 from fastserve.errors import FastServeError
@@ -17,16 +18,21 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 class State(Struct, frozen=True):
-    """What every worker should serve. `revision` grows with every change; `problems`: of the repository as a whole."""
+    """What every worker should serve. `revision` grows with every change; `problems`: of the repository as a whole.
+
+    `notes`: what the configuration says and is not applied. `configured`: models that it names, there or not.
+    """
 
     revision: int = 0
     models: Mapping[str, OnDisk] = {}
     problems: tuple[str, ...] = ()
     settings: Settings = {}
+    notes: tuple[str, ...] = ()
+    configured: tuple[str, ...] = ()
 
     def says_like(self, other: "State") -> bool:
         """Whether both ask for the same."""
-        return (self.models, self.problems, self.settings) == (other.models, other.problems, other.settings)
+        return replace(self, revision=0) == replace(other, revision=0)
 
 
 class Report(Struct, frozen=True):

@@ -26,9 +26,10 @@ class Admin:
     name = "admin"
     owns = re.compile(r".*", re.DOTALL)
 
-    def __init__(self, engine: Engine, draining: Callable[[], bool]) -> None:
+    def __init__(self, engine: Engine, draining: Callable[[], bool], metrics_path: str | None = None) -> None:
         self._engine = engine
         self._draining = draining
+        self._metrics_path = metrics_path
 
     def routes(self) -> list[Route]:
         """Health for orchestrators (GET and HEAD), metrics for Prometheus."""
@@ -39,6 +40,8 @@ class Admin:
             ("/metrics", "read", self.metrics),
             ("/monitoring/prometheus/metrics", "read", self.metrics),
         ]
+        if self._metrics_path and self._metrics_path not in PATHS:
+            endpoints.append((self._metrics_path, "read", self.metrics))
         return [
             Route(method, re.compile(re.escape(path)), scope, infer=endpoint)
             for path, scope, endpoint in endpoints
@@ -47,7 +50,7 @@ class Admin:
 
     def unmatched(self, method: str, path: str) -> FastServeError:
         """404, or 405 for one of ours with another method."""
-        if path in PATHS:
+        if path in PATHS or path == self._metrics_path:
             return WrongMethod(f"{path} takes GET, got {method}")
         return UnknownPath(
             f"nothing is served at {quoted(path)}; models are at /v1/models/MODEL:predict, health is at /readyz"

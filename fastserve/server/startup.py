@@ -17,7 +17,10 @@ def announce(engine: Engine, server: ServerConfig) -> None:
     urls = [f"{base}/v1/models/{quote(line.model, safe='')}:predict" for line in lines if line.loaded is not None]
     text = render_table([model_row(line) for line in lines], [*dict.fromkeys(urls), f"{base}/readyz  {base}/metrics"])
     print(text, flush=True)
-    for problem in engine.problems():
+    for note in engine.notes():
+        print(f"note: {note}", flush=True)
+    of_models = [f"{line.model}: {problem}" for line in lines if line.loaded for problem in line.problems]
+    for problem in (*engine.problems(), *dict.fromkeys(of_models)):
         print(f"problem: {problem}", flush=True)
     if not lines:
         print("no models: give a .onnx file or a folder of models (fastserve serve --help)", flush=True)

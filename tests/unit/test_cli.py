@@ -58,7 +58,7 @@ OPTIONS_OF_SERVE = [
     "--ssl-keyfile",
     "--ssl-ca",
 ]
-OPTIONS_BEYOND = ["--non-finite"]
+OPTIONS_BEYOND = ["--metrics-path", "--monitoring-config-file", "--batching-parameters-file", "--non-finite"]
 """Those that the contract leaves to us."""
 
 
@@ -168,6 +168,22 @@ def test_check_tells_the_line_that_names_what_is_not_there(tmp_path: Path) -> No
     problems = json.loads(run("check", str(file), "--json").output)["problems"]
     assert any(problem.startswith(f"{file}, line 5: {tmp_path / 'nowhere'}: ") for problem in problems)
     assert any(problem.startswith(f'{file}, line 7: model "y"') for problem in problems)
+
+
+def test_check_tells_file_and_line_in_a_models_config_and_what_is_not_applied(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    entry = f'config {{ name: "iris" base_path: "{demo.MODELS / "iris"}" logging_config {{}} }}'
+    file.write_text(f"model_config_list {{\n{entry}\n}}")
+    result = run("check", str(file))
+    assert result.exit_code == 0, result.output
+    assert f"note: {file}, line 2: model_config_list.config[0].logging_config is not applied" in result.output
+    file.write_text(f'model_config_list {{\n{entry}\nconfig {{ name: "x"\nbase_path: "nowhere" }} }}')
+    problems = json.loads(run("check", str(file), "--json").output)["problems"]
+    assert problems == [f"{file}, line 4: {tmp_path / 'nowhere'}: No such file or directory"]
+    file.write_text("model_config_list {\n config { name 'x' } }")
+    result = run("check", str(file))
+    assert result.exit_code == 1
+    assert f'problem: {file}, line 2, column 16: expected ":" or "{{", got \'x\'' in result.output
 
 
 def test_check_of_nothing_is_a_failure(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_every_mistake_names_the_file(tmp_path: Path) -> None:
             load_config([write(tmp_path, text)])
 
 
-@pytest.mark.parametrize("kind", ["models.config", "spicepod.yaml", "config.pbtxt", "model-settings.json"])
+@pytest.mark.parametrize("kind", ["spicepod.yaml", "config.pbtxt", "model-settings.json"])
 def test_files_of_other_servers_are_refused_in_words(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"not read by this version; give a fastserve\.toml"):
         load_config([f"some/{kind}"])

@@ -37,6 +37,9 @@ class FakeEngine:
     def problems(self) -> list[str]:
         return list(self._problems)
 
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
 
 def loaded(model: str, lease: Any = None, reason: str = "") -> Line:
     version = Loaded(lease or FakeLease(), ("CUDAExecutionProvider", "CPUExecutionProvider"), Plan(2, 1))
