@@ -100,3 +100,14 @@ def test_the_variables_of_tensorflow_servings_image(listed: Listed):
     environment = {"MODEL_NAME": "m", "MODEL_BASE_PATH": str(listed.folder)}
     with ServerProcess(environment=environment) as server:
         assert ask(server, "m") == 3
+
+
+def test_a_model_that_is_listed_and_missing_keeps_it_unready_until_it_is_listed_no_more(listed: Listed):
+    listed.write("", 'config { name: "x" base_path: "nowhere" }')
+    with ServerProcess(listed.file, "--poll-seconds", "0.1") as server:
+        assert health(server, "/readyz") == (503, {"ready": False, "reason": "no version serves of: x"})
+        listed.write("")
+        until(lambda: health(server, "/readyz")[0] == 200)
+        listed.write("", 'config { name: "x" base_path: "nowhere" }')
+        until(lambda: "model x is new" in server.output)
+        assert health(server, "/readyz")[0] == 200
