@@ -200,9 +200,10 @@ class UnknownPath(FastServeError):
 
 
 class WrongMethod(FastServeError):
-    """The path exists, with other methods."""
+    """The path exists, with other methods: `allowed`, filled in by the path table."""
 
     code = ErrorCode.METHOD_NOT_ALLOWED
+    allowed: tuple[str, ...] = ()
 
 
 class LoadFailed(FastServeError):

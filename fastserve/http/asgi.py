@@ -5,10 +5,11 @@ Thread: the event loop's that calls it.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
-from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
-from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
+from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest, PayloadTooLarge
+from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
 from fastserve.http.rights import GUARDED
@@ -58,14 +59,15 @@ class AsgiDoor:
         declared = self._site.declared_bytes(headers)
         method = scope["method"]
         body = b""
-        if not (declared is None and method in BODYLESS) and (
-            match.route is not None or (declared or 0) <= MAX_DISCARDED_BYTES
-        ):
-            # For a wrong path too: a connection whose body was not read cannot be used again.
-            body = await self._timed_body(receive)
+        has_body = not (declared is None and method in BODYLESS)
         if match.route is None:
             assert match.error is not None
+            if has_body and is_worth_discarding(headers, declared):
+                with suppress(PayloadTooLarge):
+                    await self._timed_body(receive, MAX_DISCARDED_BYTES)
             raise match.error
+        if has_body:
+            body = await self._timed_body(receive, self._site.max_body_bytes)
         if match.route.scope in GUARDED:
             client = scope.get("client")
             self._site.admit(match.route, headers, headers.get("host"), client[0] if client else "")
@@ -76,16 +78,16 @@ class AsgiDoor:
         else:
             await self._site.wait(match.route, request, reply)
 
-    async def _timed_body(self, receive: Receive) -> bytes:
+    async def _timed_body(self, receive: Receive, max_bytes: int) -> bytes:
         limit_ns = self._site.request_timeout_ns
         try:
             async with asyncio.timeout(limit_ns / 1e9 if limit_ns else None):
-                return await self._body(receive)
+                return await self._body(receive, max_bytes)
         except TimeoutError:
             raise BodyTimeout from None
 
-    async def _body(self, receive: Receive) -> bytes:
-        collected = Collected(self._site.max_body_bytes)
+    async def _body(self, receive: Receive, max_bytes: int) -> bytes:
+        collected = Collected(max_bytes)
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":

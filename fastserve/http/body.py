@@ -6,6 +6,7 @@ Thread: any. Memory: never more than the limit and one chunk, whatever a request
 import zlib
 
 from fastserve.errors import InvalidRequest, PayloadTooLarge, UnsupportedEncoding, quoted
+from fastserve.http.message import HeaderMap
 
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 """Methods whose body, where no length is declared, is not read."""
@@ -27,6 +28,12 @@ def declared_bytes(content_length: str | None, max_body_bytes: int) -> int | Non
     if declared > max_body_bytes:
         raise PayloadTooLarge(max_body_bytes)
     return declared
+
+
+def is_worth_discarding(headers: HeaderMap, declared: int | None) -> bool:
+    """Whether to read a body that nobody wants, so that the connection can be used again."""
+    # Who asks before sending is told no by the answer itself.
+    return (declared or 0) <= MAX_DISCARDED_BYTES and headers.get("expect") is None
 
 
 class Collected:

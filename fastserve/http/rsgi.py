@@ -4,15 +4,19 @@ Thread: the loop's. Answers that finish on other threads are brought here togeth
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
-from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
-from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected
+from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest, PayloadTooLarge
+from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply
 from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
+
+HTTP_1 = frozenset({"1", "1.0", "1.1"})
+UNREADABLE = "the body could not be read to its end"
 
 
 class BodyDeadlines:
@@ -88,14 +92,16 @@ class RsgiDoor:
     async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply) -> None:
         headers = scope.headers
         declared = self._site.declared_bytes(headers)
-        if declared == 0 or (declared is None and scope.method in BODYLESS):
-            body = b""
-        elif match.route is not None or (declared or 0) <= MAX_DISCARDED_BYTES:
-            # For a wrong path too: a connection whose body was not read cannot be used again.
-            body = await self._body(proto, declared)
+        body = b""
+        has_body = declared != 0 and not (declared is None and scope.method in BODYLESS)
         if match.route is None:
             assert match.error is not None
+            if has_body and is_worth_discarding(headers, declared):
+                with suppress(PayloadTooLarge):
+                    await self._body(scope, proto, declared, MAX_DISCARDED_BYTES)
             raise match.error
+        if has_body:
+            body = await self._body(scope, proto, declared, self._site.max_body_bytes)
         if match.route.scope in GUARDED:
             self._site.admit(match.route, headers, scope.authority or headers.get("host"), scope.client)
         request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body)
@@ -104,7 +110,7 @@ class RsgiDoor:
         else:
             await self._site.wait(match.route, request, reply)
 
-    async def _body(self, proto: Any, declared: int | None) -> bytes:
+    async def _body(self, scope: Any, proto: Any, declared: int | None, max_bytes: int) -> bytes:
         """The body, within limit and deadline. `await proto()` has no limit of its own: only for a declared length."""
         task = asyncio.current_task()
         assert task is not None
@@ -112,9 +118,15 @@ class RsgiDoor:
         try:
             if declared is not None:
                 return bytes(await proto())
-            collected = Collected(self._site.max_body_bytes)
+            collected = Collected(max_bytes)
+            empty = 0
             async for chunk in proto:
                 collected.add(chunk)
+                empty += not chunk
+            # Granian gives an empty chunk for what cannot be read (the client left, its chunks are none) and one for the end.
+            # Trailers look the same, and so do empty frames of HTTP/2.
+            if empty > 1 and scope.http_version in HTTP_1 and scope.headers.get("trailer") is None:
+                raise InvalidRequest(UNREADABLE)
             return collected.body()
         except asyncio.CancelledError:
             if self._bodies.end(task):
@@ -123,7 +135,7 @@ class RsgiDoor:
         except FastServeError:
             raise
         except Exception as error:  # Granian's: the client went away, or its chunks are none
-            raise InvalidRequest("the body could not be read to its end") from error
+            raise InvalidRequest(UNREADABLE) from error
         finally:
             self._bodies.end(task)
 

@@ -4,7 +4,6 @@ Thread: any. A route runs on the door's own thread, or, when its body is big or 
 """
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -12,7 +11,8 @@ from fastserve._ext.meters import Counter, Histogram
 from fastserve.clock import Clock
 from fastserve.errors import Cancelled, ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
 from fastserve.http.body import declared_bytes, decompressed
-from fastserve.http.message import HeaderMap, Headers, Reply, Request, Response, Subject
+from fastserve.http.cors import Cors
+from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
 from fastserve.http.rights import Rights
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import Match, PathTable
@@ -38,13 +38,6 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 _log = logging.getLogger(__name__)
 
 
-def _preflight(_: Request, reply: Reply) -> None:
-    reply.send(Response(200, [], b""))
-
-
-PREFLIGHT = Route("OPTIONS", re.compile(r".*", re.DOTALL), "open", infer=_preflight)
-
-
 class Site:
     """Routes, limits and counters that all doors of one process share."""
 
@@ -63,13 +56,12 @@ class Site:
         self.max_body_bytes = max_body_bytes
         self.request_timeout_ns = request_timeout_ns
         self.clock = clock
-        self._table = PathTable(protocols)
-        self.find = self._find_or_preflight if cors_origins else self._table.find
+        self._cors = Cors(cors_origins)
+        self.find = PathTable(protocols, preflight=self._cors.enabled).find
         self._post = post
         self._rights = rights or Rights(listens_locally=True)
-        self._cors_origins = frozenset(cors_origins)
         self._draining = False
-        self.adds_headers = bool(cors_origins)
+        self.adds_headers = self._cors.enabled
         """Whether `with_headers` has anything to do."""
         self._metrics = metrics
         self._counters: dict[tuple[str, Subject, int], Counter] = {}
@@ -143,29 +135,10 @@ class Site:
         """`response` to a request with `headers`, with what the moment and the client's origin add to it."""
         if not self.adds_headers:
             return response
-        more = self._cors(headers)
+        more = self._cors.headers(headers) if self._cors.enabled else []
         if self._draining:
             more = [*more, ("connection", "close")]
         return Response(response.status, response.headers + more, response.body)
-
-    def _cors(self, headers: HeaderMap) -> Headers:
-        """What lets a page of an allowed origin read the answer (Fetch standard, CORS protocol)."""
-        if not self._cors_origins:
-            return []
-        origin = headers.get("origin")
-        if origin is None or not ("*" in self._cors_origins or origin in self._cors_origins):
-            return [("vary", "Origin")]
-        return [
-            ("access-control-allow-origin", "*" if "*" in self._cors_origins else origin),
-            ("access-control-allow-methods", "POST, GET"),
-            ("access-control-allow-headers", "Content-Type, Authorization, X-Request-Timeout-Ms"),
-            ("vary", "Origin"),
-        ]
-
-    def _find_or_preflight(self, method: str, path: str) -> Match:
-        """Before it sends JSON, a page's browser asks with OPTIONS whether it may; `with_headers` is the answer."""
-        match = self._table.find(method, path)
-        return Match(match.protocol, PREFLIGHT, {}, None) if method == "OPTIONS" and match.route is None else match
 
     def _run_offloaded(self, route: Route, request: Request, reply: Reply, encoding: str | None) -> None:
         if reply.gone:

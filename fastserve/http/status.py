@@ -1,6 +1,6 @@
 """Error code to HTTP status: the only place that knows both."""
 
-from fastserve.errors import ErrorCode, FastServeError
+from fastserve.errors import ErrorCode, FastServeError, WrongMethod
 
 STATUS: dict[ErrorCode, int] = {
     ErrorCode.CANCELLED: 499,
@@ -26,7 +26,9 @@ def status_of(error: FastServeError) -> int:
 
 
 def retry_headers(error: FastServeError) -> list[tuple[str, str]]:
-    """`Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting helps."""
+    """`Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting helps; `Allow` where a method is wrong."""
+    if isinstance(error, WrongMethod):
+        return [("allow", ", ".join(error.allowed))]
     if error.retry_after_s is None:
         return []
     return [("retry-after", str(max(1, round(error.retry_after_s))))]

@@ -3,12 +3,17 @@
 Thread: any; the memory is a dictionary that is only added to, and emptied when it is full.
 """
 
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fastserve.errors import FastServeError
+from fastserve.errors import FastServeError, WrongMethod
+from fastserve.http.cors import MAX_AGE
+from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.routes import Protocol, Route
+
+_ANY_PATH = re.compile(".*", re.DOTALL)
 
 MAX_REMEMBERED = 4096
 MAX_REMEMBERED_CHARS = 512
@@ -25,9 +30,14 @@ class Match(Struct, frozen=True):
 
 
 class PathTable:
-    """All protocols' routes. The last protocol owns whatever no other one does."""
+    """All protocols' routes. The last protocol owns whatever no other one does.
 
-    def __init__(self, protocols: Sequence[Protocol]) -> None:
+    OPTIONS is answered on every path that there is, by the protocol where it has a route for that; with `preflight` on
+    any path: a browser asks before it sends JSON, and the answer's headers are what it wants to see.
+    """
+
+    def __init__(self, protocols: Sequence[Protocol], *, preflight: bool = False) -> None:
+        self._preflight = preflight
         self._protocols = [(protocol, protocol.routes()) for protocol in protocols]
         self._remembered: dict[tuple[str, str], Match] = {}
 
@@ -47,10 +57,31 @@ class PathTable:
         for protocol, routes in self._protocols:
             if not protocol.owns.fullmatch(path):
                 continue
+            methods: dict[str, None] = {}
             for route in routes:
-                found = route.pattern.fullmatch(path) if route.method == method else None
-                if found is not None:
+                found = route.pattern.fullmatch(path)
+                if found is not None and route.method == method:
                     params = {name: value for name, value in found.groupdict().items() if value is not None}
                     return Match(protocol, route, params, None)
-            return Match(protocol, None, {}, protocol.unmatched(method, path))
+                if found is not None:
+                    methods[route.method] = None
+            return self._without_route(protocol, method, path, [*methods])
         raise AssertionError("the last protocol owns every path")
+
+    def _without_route(self, protocol: Protocol, method: str, path: str, methods: list[str]) -> Match:
+        """`methods`: those that the path has routes for."""
+        if method == "OPTIONS" and (methods or self._preflight):
+            return Match(protocol, _options_route([*methods, "OPTIONS"], preflight=self._preflight), {}, None)
+        error = protocol.unmatched(method, path)
+        if isinstance(error, WrongMethod):
+            error.allowed = tuple(methods)
+        return Match(protocol, None, {}, error)
+
+
+def _options_route(methods: list[str], *, preflight: bool) -> Route:
+    headers: Headers = [("allow", ", ".join(methods)), *([MAX_AGE] if preflight else [])]
+
+    def options(_: Request, reply: Reply) -> None:
+        reply.send(Response(200, headers, b""))
+
+    return Route("OPTIONS", _ANY_PATH, "open", infer=options)

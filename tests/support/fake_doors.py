@@ -122,6 +122,7 @@ class Scope:
     """An RSGI scope."""
 
     proto = "http"
+    http_version = "1.1"
 
     def __init__(self, method: str, path: str, headers: dict[str, str]) -> None:
         self.method = method
@@ -271,13 +272,19 @@ class RsgiExchange(Exchange):
         self._chunks: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
 
     async def __call__(self) -> bytes:
-        return b"".join([chunk async for chunk in self])
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+        whole = b""
         while (chunk := await self._chunks.get()) is not None:
             if isinstance(chunk, Exception):
                 raise chunk
-            yield chunk
+            whole += chunk
+        return whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._chunks.get()) is not None:
+            yield b"" if isinstance(chunk, Exception) else chunk
+            if isinstance(chunk, Exception):
+                break
+        yield b""  # as Granian does, whatever came before
 
     def client_disconnect(self) -> "asyncio.Future[None]":
         return self._gone

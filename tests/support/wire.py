@@ -1,5 +1,6 @@
 """HTTP/1 by hand: bytes go out as a test writes them, answers come in one by one."""
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from types import TracebackType
@@ -64,15 +65,30 @@ class Wire:
 
     def answer(self) -> Answer:
         """The next answer. Raises ConnectionError where the connection ends instead."""
+        return self._answer(has_body=True)
+
+    def _answer(self, *, has_body: bool) -> Answer:
         head = self._until(b"\r\n\r\n").decode("latin-1")
         first, *lines = head.split("\r\n")[:-2]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         status = int(first.split(" ")[1])
-        length = 0 if status in (100, 204, 304) else int(headers["content-length"])
+        length = 0 if not has_body or status in (100, 204, 304) else int(headers["content-length"])
         while len(self._got) < length:
             self._receive()
         body, self._got = self._got[:length], self._got[length:]
         return Answer(status, headers, body)
+
+    def head_answer(self) -> Answer:
+        """The next answer, to a HEAD: its headers are all of it."""
+        return self._answer(has_body=False)
+
+    def rest(self) -> bytes:
+        """All that still comes until the other side hangs up."""
+        with contextlib.suppress(ConnectionResetError):
+            while data := self._socket.recv(RECEIVE_BYTES):
+                self._got += data
+        rest, self._got = self._got, b""
+        return rest
 
     def ends(self) -> bool:
         """Whether the other side hangs up, and says nothing more before it does."""

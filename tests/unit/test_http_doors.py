@@ -334,49 +334,6 @@ def test_nothing_is_left_running_when_the_answers_are_out(loop_door: FakeDoor):
     assert loop_door.unfinished == 0
 
 
-# --- pages of other origins
-
-
-@pytest.mark.parametrize(
-    ("configured", "origin", "allowed"),
-    [
-        ((), "https://a.example", None),
-        (("https://a.example",), "https://a.example", "https://a.example"),
-        (("https://a.example", "https://b.example"), "https://b.example", "https://b.example"),
-        (("https://a.example",), "https://evil.example", None),
-        (("https://a.example",), None, None),
-        (("*",), "https://anything.example", "*"),
-    ],
-)
-def test_pages_of_allowed_origins_may_read_answers_and_errors(
-    make: MakeDoor, configured: tuple[str, ...], origin: str | None, allowed: str | None
-):
-    door = make(cors_origins=configured)
-    for path in ("/echo", "/refuse"):
-        sent = door.post(path, headers={} if origin is None else {"origin": origin})
-        assert sent.headers.get("access-control-allow-origin") == allowed
-
-
-@pytest.mark.parametrize("path", ["/echo", "/nowhere"])
-def test_browsers_that_ask_first_are_told_who_may(path: str):
-    for kind in ("rsgi", "asgi"):
-        door = DOORS[kind](cors_origins=("https://a.example",))
-        asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
-        sent = door.request("OPTIONS", path, {"origin": "https://a.example", **asked})
-        assert (sent.status, sent.body) == (200, b"")
-        assert sent.headers["access-control-allow-origin"] == "https://a.example"
-        assert "POST" in sent.headers["access-control-allow-methods"]
-        assert "Content-Type" in sent.headers["access-control-allow-headers"]
-        stranger = door.request("OPTIONS", path, {"origin": "https://evil.example", **asked})
-        assert "access-control-allow-origin" not in stranger.headers
-        assert stranger.headers["vary"] == "Origin"
-        door.close()
-
-
-def test_without_origins_nobody_answers_options(loop_door: FakeDoor):
-    assert loop_door.request("OPTIONS", "/echo", {"origin": "https://a.example"}).status == 404
-
-
 # --- shutdown
 
 

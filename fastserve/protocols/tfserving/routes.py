@@ -17,6 +17,7 @@ from fastserve.errors import (
     ModelNotFound,
     VersionNotFound,
 )
+from fastserve.http.cors import MAX_AGE
 from fastserve.http.message import Pending, Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.protocols.tfserving import classify, codec, errors, schema
@@ -42,14 +43,22 @@ class TfServing:
         self._engine = engine
 
     def routes(self) -> list[Route]:
-        """The five calls."""
+        """The five calls, and what browsers ask first."""
         return [
             Route("POST", re.compile(_TARGET + ":predict"), "infer", infer=self.predict),
             Route("POST", re.compile(_TARGET + ":classify"), "infer", infer=self.classify),
             Route("POST", re.compile(_TARGET + ":regress"), "infer", infer=self.regress),
             Route("GET", re.compile(_TARGET), "read", infer=self.status),
             Route("GET", re.compile(_TARGET + "(?i:/metadata)"), "read", infer=self.metadata),
+            Route("OPTIONS", errors.OWNED, "open", infer=self.options),
         ]
+
+    def options(self, request: Request, reply: Reply) -> None:
+        """OPTIONS, any path of ours: as upstream, for web pages only."""
+        origin = request.headers.get("origin") or ""
+        if "http://" not in origin and "https://" not in origin:
+            raise InvalidRequest("OPTIONS is for web pages: expected a header Origin with http:// or https://")
+        reply.send(Response(200, [*_JSON, MAX_AGE], b""))
 
     def unmatched(self, method: str, path: str) -> FastServeError:
         """The error for a path under our prefixes that is none of the five calls."""
