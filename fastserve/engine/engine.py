@@ -238,15 +238,11 @@ class Engine:
     def _own_not_ready(self) -> str:
         if self._at_start is None:
             return "starting: models are being loaded"
-        expected = self._at_start or tuple(self._state.models)
-        if not expected:
-            return "no models: none was found"
         registry = self._registry
-        # What is neither there nor configured any more is not waited for.
-        known = {*self._state.models, *self._state.configured}
-        waited = [name for name in expected if name in known and not registry.is_unloaded(name)]
-        missing = [name for name in waited if not registry.has_served(name)]
-        return f"no version serves of: {', '.join(missing)}" if missing else ""
+        missing = [name for name in self._at_start if not registry.has_served(name) and not registry.is_unloaded(name)]
+        if missing:
+            return f"no version serves of: {', '.join(missing)}"
+        return "" if self._at_start or registry.has_served() else "no models: none was found"
 
     def _bring_about(self, state: State) -> None:
         """The loading thread: serve what `state` says."""
@@ -258,6 +254,9 @@ class Engine:
                     started()
             finally:  # ready only once it is said what is; and whatever saying it runs into
                 self._at_start = tuple(dict.fromkeys([*state.models, *state.configured]))
+        else:  # what is neither there nor configured any more is not waited for again
+            known = {*state.models, *state.configured}
+            self._at_start = tuple(n for n in self._at_start if n in known or self._registry.has_served(n))
         self._tell_changed()
 
     def _tell_changed(self) -> None:

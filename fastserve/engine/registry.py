@@ -160,9 +160,9 @@ class Registry:
         """What is wrong with a model's folder."""
         return self._models[model].disk.problems
 
-    def has_served(self, model: str) -> bool:
-        """Whether any version of it has ever been ready, also where the model is gone since."""
-        return model in self._served
+    def has_served(self, model: str | None = None) -> bool:
+        """Whether any version of it (None: of any model) has ever been ready, also where the model is gone since."""
+        return bool(self._served) if model is None else model in self._served
 
     def is_unloaded(self, model: str) -> bool:
         """Whether a call said that it is not to be served."""
