@@ -44,11 +44,13 @@ FASTSERVE_COLD inline const char* wrong_type(Text& text, const char* p) {
     return token ? text.fail(Fault::type, p) : nullptr;
 }
 
-// `NaN`, `Infinity`, `Inf`, the last two also negative.
+// `NaN`, `Infinity`, `Inf`, the last two also negative; where the text allows it, in quotes as well.
 FASTSERVE_COLD inline const char* read_nonfinite(Text& text, const char* p, double& out) {
-    const bool negative = *p == '-';
-    const char* const letter = p + negative;
-    const char* const after = negative && *letter == 'N' ? nullptr : match_nonfinite(letter);
+    const bool quoted = *p == '"' && text.quoted_floats;
+    const bool negative = p[quoted] == '-';
+    const char* const letter = p + quoted + negative;
+    const char* after = negative && *letter == 'N' ? nullptr : match_nonfinite(letter);
+    if (quoted && after != nullptr) after = *after == '"' ? after + 1 : nullptr;
     if (after == nullptr) return wrong_type(text, p);
     out = *letter == 'N' ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
     if (negative) out = -out;

@@ -44,6 +44,7 @@ struct Text {
     int64_t wanted = 0;
     int64_t got = 0;
     bool finite = false;         // NaN and the infinities are no JSON here
+    bool quoted_floats = false;  // "NaN", "Infinity" and "-Infinity" in quotes are floats too
 
     // Always nullptr, so that a reader can `return text.fail(...)`.
     FASTSERVE_COLD const char* fail(Fault which, const char* where, const char* why = "") {

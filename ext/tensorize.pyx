@@ -54,6 +54,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
         int64_t wanted
         int64_t got
         cbool finite
+        cbool quoted_floats
         const char* syntax(const char* where, const char* why)
 
     cdef cppclass Quoted:
@@ -262,6 +263,13 @@ cdef class Cursor:
             raise self.syntax_error()
         self.text.at = p
         return p
+
+    def seek(self, Py_ssize_t offset):
+        """To a value whose `offset` was noted: members may come before what is needed to read them."""
+        if offset < 0 or offset > self.text.end - self.begin:
+            raise ValueError(f"expected an offset in the body, got {offset}")
+        self.text.at = self.begin + offset
+        self.fresh = False
 
     def kind(self):
         """The next value by its first character: `{ [ " t f n`, and `0` for all numbers, NaN and Infinity too."""
@@ -488,17 +496,19 @@ cdef class Cursor:
 
     # ---- tensors -----------------------------------------------------------------------------------------------------
 
-    def tensor(self, int dtype, str path not None):
+    def tensor(self, int dtype, str path not None, bint quoted_floats=False):
         """The nested lists (or the one scalar) at the cursor as a C-contiguous array of that ONNX type.
 
         The shape is that of the first elements; what does not fit it, or the type, raises InvalidTensor with its own
-        path below `path`. Thread: the GIL is given away for long texts.
+        path below `path`. `quoted_floats`: "NaN" and the infinities in quotes are taken too. Thread: the GIL is given
+        away for long texts.
         """
         cdef TensorReader reader
         cdef const char* p = self.place()
         check_dtype(dtype)
         reader.dtype = dtype
         reader.max_rank = min(self.max_depth, <int>MAX_RANK)
+        self.text.quoted_floats = quoted_floats
         if self.text.end - p > NOGIL_BYTES:
             with nogil:
                 p = reader.read(self.text, p)
@@ -518,6 +528,7 @@ cdef class Cursor:
         """The list of objects at the cursor, each with exactly `names` as keys: an array [rows, ...] per name."""
         cdef RowReader reader
         cdef const char* p = self.place()
+        self.text.quoted_floats = False
         self.prepare_rows(reader, names, dtypes)
         if self.text.end - p > NOGIL_BYTES:
             with nogil:

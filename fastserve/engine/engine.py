@@ -74,6 +74,8 @@ class Engine:
         self.loader = Loader(self._bring_about)
         self._state = State()
         self._at_start: tuple[str, ...] | None = None
+        self.draining = False
+        """Set when shutdown comes: what still arrives is served, and should go elsewhere."""
         self._when_changed: list[Callable[[], None]] = []
         self.control = connect(self) if connect else self._local_control()
         self._batchers: WeakSet[Batcher] = WeakSet()
@@ -196,6 +198,8 @@ class Engine:
         Ready: every model there at start has served some version, in all workers, or was unloaded by a call. A later
         failure never turns it off.
         """
+        if self.draining:
+            return "draining: the server is shutting down"
         view = self.control.view()
         return self._own_not_ready() or (view.report.not_ready if view is not None else "")
 

@@ -92,6 +92,8 @@ class App:
     def drain(self) -> None:
         """Be not ready from now on; requests that come are still served, and asked to be a connection's last."""
         self.draining = True
+        if self._engine is not None:
+            self._engine.draining = True
         if self.site is not None:
             self.site.drain()
 

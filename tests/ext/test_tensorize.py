@@ -333,3 +333,55 @@ def test_skipping_ends_where_the_value_ends(data: st.DataObject) -> None:
             reference.parse(bytes(text))
     else:
         assert cursor.offset == reference.parse(bytes(text)).end
+
+
+WORDS = [
+    "NaN",
+    "-NaN",
+    "Infinity",
+    "-Infinity",
+    "Inf",
+    "-Inf",
+    "nan",
+    "Infinit",
+    "Nan",
+    "1",
+    "",
+    "NaN ",
+    "Infinityx",
+    "In",
+]
+TOKENS = st.sampled_from([*(f'"{word}"' for word in WORDS), '"NaN', "NaN", "1.5", "-2", '"\\u004eaN"', "null", "[]"])
+
+
+@given(st.lists(TOKENS, min_size=1, max_size=4), st.sampled_from([*FLOATS, DType.INT32, DType.STRING]), st.booleans())
+def test_floats_in_quotes_where_they_are_allowed(tokens: list[str], dtype: DType, allowed: bool):
+    text = f"[{','.join(tokens)}]".encode()
+    theirs = outcome(lambda: reference.tensor(text, dtype, quoted_floats=allowed))
+    ours = outcome(lambda: Cursor(text).tensor(dtype, "$", allowed))
+    assert ours[0] == theirs[0]
+    if ours[0] == "array":
+        same(ours[1], theirs[1])
+    elif theirs != ("refused", "json"):
+        assert ours == theirs
+
+
+def test_a_cursor_goes_back_to_a_value_it_passed():
+    cursor = Cursor(b'{"data": [1, 2], "kind": "x"}')
+    cursor.enter_object()
+    assert cursor.next_key() == "data"
+    data = cursor.offset
+    cursor.skip()
+    assert cursor.next_key() == "kind"
+    cursor.skip()
+    after = cursor.offset
+    cursor.seek(data)
+    assert cursor.tensor(DType.INT8, "$").tolist() == [1, 2]
+    cursor.seek(after)
+    assert cursor.next_key() is None
+
+
+@pytest.mark.parametrize("offset", [-1, 3])
+def test_a_cursor_stays_in_its_text(offset: int):
+    with pytest.raises(ValueError, match="in the body"):
+        Cursor(b"[]").seek(offset)

@@ -2,15 +2,18 @@
 
 A file is a list of `{"name", "request", "response"}`.
 Request: `method` (POST), `path`, `headers`, `gzip`, `chunked`, and the body as one of `json`, `text`, `base64` or
-`repeat` (a list of texts, each followed by how often it comes; once if no number follows).
+`repeat` (a list of texts, each followed by how often it comes; once if no number follows). `tail`: base64 of binary
+tensors behind it, whose start a header tells unless `headers` do. `deflate`: as `gzip`.
 Response: `status` (200), `headers`, `max_bytes`, the body as `json` (equal, types
 included), `json_text` (the same as text, for tokens that JSON lacks) or `contains` (texts), `error` (the message),
-`error_contains` (texts in it); `numbers_of` names the numpy type in which numbers are compared.
+`error_contains` (texts in it); `numbers_of` names the numpy type in which numbers are compared. `tail`: base64 of what
+follows the JSON.
 """
 
 import base64
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from msgspec import Struct
 
 from tests.support.doors import Answer, Sent
 
+LENGTH_HEADER = "inference-header-content-length"
 CASES = Path(__file__).parent / "cases"
 
 
@@ -32,11 +36,15 @@ class Case(Struct, frozen=True):
     def sent(self) -> Sent:
         """The request."""
         body = _body(self.request)
+        headers = dict(self.request.get("headers", {}))
+        if "tail" in self.request:
+            headers.setdefault(LENGTH_HEADER, str(len(body)))
+            body += base64.b64decode(self.request["tail"])
         return Sent(
             method=self.request.get("method", "POST"),
             path=self.request["path"],
-            headers=self.request.get("headers", {}),
-            body=gzip.compress(body) if self.request.get("gzip") else body,
+            headers=headers,
+            body=_compressed(body, self.request),
             chunked=self.request.get("chunked", False),
         )
 
@@ -47,7 +55,9 @@ class Case(Struct, frozen=True):
         for name, value in expected.get("headers", {}).items():
             assert answer.headers.get(name) == value
         assert len(answer.body) <= expected.get("max_bytes", len(answer.body))
-        text = answer.body.decode()
+        size = int(answer.headers.get(LENGTH_HEADER, len(answer.body)))
+        assert answer.body[size:] == base64.b64decode(expected.get("tail", ""))
+        text = answer.body[:size].decode()
         _check_body(expected, text)
         if answer.status >= 400:
             _check_error(expected, answer, text)
@@ -71,6 +81,12 @@ def _body(request: dict[str, Any]) -> bytes:
         return _repeated(request["repeat"]).encode()
     text: str = request.get("text", "")
     return text.encode()
+
+
+def _compressed(body: bytes, request: dict[str, Any]) -> bytes:
+    if request.get("gzip"):
+        return gzip.compress(body)
+    return zlib.compress(body) if request.get("deflate") else body
 
 
 def _repeated(parts: list[str | int]) -> str:

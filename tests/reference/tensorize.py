@@ -205,9 +205,11 @@ def _floor_log2(value: Fraction) -> int:
 # ---- tree to arrays ---------------------------------------------------------------------------------------------
 
 
-def tensor(text: bytes, dtype: DType, path: str = "$", max_depth: int = 100) -> Tensor:
+def tensor(text: bytes, dtype: DType, path: str = "$", max_depth: int = 100, quoted_floats: bool = False) -> Tensor:
     """As `Cursor.tensor`."""
     node = parse(text)
+    if quoted_floats and dtype in FLOATS:
+        _unquote(node)
     shape = _shape(node, path, min(max_depth, MAX_RANK))
     leaves: list[Any] = []
     _collect(node, shape, dtype, path, leaves)
@@ -292,6 +294,14 @@ def _collect(node: Node, shape: list[int], dtype: DType, path: str, leaves: list
         _collect(item, shape[1:], dtype, f"{path}[{index}]", leaves)
     if len(node.items) != shape[0]:
         raise Refused(path)
+
+
+def _unquote(node: Node) -> None:
+    """Make numbers of the strings that are non-finite floats."""
+    for item in node.items:
+        _unquote(item)
+    if node.kind == '"' and _NONFINITE.fullmatch(node.token[1:-1]):
+        node.kind, node.token = "0", node.token[1:-1]
 
 
 def _leaf(node: Node, dtype: DType, path: str) -> Any:

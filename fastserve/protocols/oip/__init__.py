@@ -1,0 +1,18 @@
+"""Open Inference Protocol v2 over REST, with Triton's binary tensors: everything under /v2.
+
+How a request flows:
+1. `routes` has the table of paths, put together from one file per family of calls: `server` (health, metadata of the
+   server), `models` (metadata and readiness of a model), `infer`. A family is a class over the engine with `routes()`; a
+   new one is a file with such a class and its name in `routes.FAMILIES`. The first match wins, so a path that another
+   family would take for a model's name belongs before it.
+2. `infer` looks the model up and asks for the version's `plan`: what its signature means in this protocol, worked out
+   once and kept on the lease. Everything else it calls is pure.
+3. `decode` reads a body: `envelope` walks the JSON once and leaves an `Asked` (tensors that stood in the JSON, places of
+   those behind it, how the answer is to look), with `tensors` for one input or output and `parameters` for what may stand
+   in `parameters`; `binary` takes the tensors behind the JSON out of the body. A binary request whose JSON came before,
+   byte for byte, is not parsed again.
+4. The engine validates, batches and runs. What it finds wrong it tells by an input's name; `decode.located` says where in
+   the body that was.
+5. `encode` writes the result in the `Form` that was asked for: JSON, binary, or both.
+6. `errors` has the words of everything that went wrong: always `{"error": "..."}`.
+"""

@@ -1,0 +1,63 @@
+"""Errors in this protocol's shape: `{"error": "<text>"}` with every status, since clients show what stands there."""
+
+import msgspec
+
+from fastserve.errors import (
+    ErrorCode,
+    FastServeError,
+    InvalidRequest,
+    UnknownPath,
+    UnsupportedEncoding,
+    WrongMethod,
+    quoted,
+)
+from fastserve.http.message import Response
+from fastserve.http.status import retry_headers, status_of
+
+READ_ENCODINGS = ("accept-encoding", "gzip, deflate")
+
+
+class NotOffered(FastServeError):
+    """A part of the protocol that this server leaves out."""
+
+    code = ErrorCode.UNIMPLEMENTED
+
+
+class NotReady(InvalidRequest):
+    """Asked whether a model is ready: it is not. (Running it is another question, with another answer.)"""
+
+
+class NoSuchVersion(FastServeError):
+    """A path with a version that is no number."""
+
+    code = ErrorCode.NOT_FOUND
+
+    def __init__(self, model: str, version: str) -> None:
+        super().__init__(f"model {quoted(model)} has no version {quoted(version)}; versions are whole numbers")
+
+
+class OtherMethods(WrongMethod):
+    """The path takes other methods: `allowed`."""
+
+    def __init__(self, method: str, path: str, allowed: list[str]) -> None:
+        super().__init__(f"Method Not Allowed: {quoted(path)} takes {' or '.join(allowed)}, got {quoted(method)}")
+        self.allowed = allowed
+
+
+def encode_error(error: FastServeError) -> Response:
+    """`error` as this protocol's answer."""
+    headers = [("content-type", "application/json"), *retry_headers(error)]
+    if isinstance(error, OtherMethods):
+        headers.append(("allow", ", ".join(error.allowed)))  # RFC 9110, 15.5.6
+    if isinstance(error, UnsupportedEncoding):
+        headers.append(READ_ENCODINGS)  # RFC 9110, 15.5.16
+    # A path or key that was not UTF-8 may sit in the text as lone surrogates, which JSON cannot carry.
+    text = str(error).encode("utf-8", "backslashreplace").decode()
+    return Response(status_of(error), headers, msgspec.json.encode({"error": text}))
+
+
+def unmatched(method: str, path: str, allowed: list[str]) -> FastServeError:
+    """Why no call has that method and path; `allowed`: the methods that the path does take."""
+    if allowed:
+        return OtherMethods(method, path, sorted(set(allowed)))
+    return UnknownPath(f"Not Found: nothing is served at {quoted(path)}; inference is POST /v2/models/MODEL/infer")

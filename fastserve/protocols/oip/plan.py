@@ -1,0 +1,158 @@
+"""What this protocol needs of one version, worked out once: the plan lives on the lease, with what clients keep repeating.
+
+Thread: any; its dictionaries are only added to, and emptied when they are full.
+Memory: bounded by the `MAX_` constants.
+"""
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from fastserve.engine.lease import Lease
+from fastserve.http.message import Headers
+from fastserve.protocols.oip.schema import DATATYPES, describe
+from fastserve.types import Batching, DType, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from fastserve.protocols.oip.envelope import Asked
+
+NAME = "oip"
+"""The plan's key on the lease."""
+
+MAX_KEPT = 128
+MAX_KEPT_BYTES = 4096
+"""Requests' JSON that is longer is parsed each time."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+Wish = tuple[str, bool]
+"""An output that is wanted, and whether in binary."""
+
+STRING = int(DType.STRING)
+
+
+class InputPlan(Struct, frozen=True, gc=False):
+    """One input: `dtype` is ONNX's number, `item_bytes` 0 for strings."""
+
+    name: str
+    dtype: int
+    datatype: str
+    item_bytes: int
+    is_float: bool
+    shape: tuple[int, ...] | None
+
+
+class OutputPlan(Struct, frozen=True, gc=False):
+    """One output; `opening` is its JSON up to its shape's first number."""
+
+    name: str
+    dtype: int
+    opening: bytes
+
+
+class Form(Struct, frozen=True):
+    """How an answer looks: its outputs in their order, and which of them are binary.
+
+    `wanted`: what the engine is asked for, None for all. `numbers_only`: all of it is binary, and none of it strings.
+    `openings`: for such answers, the JSON of the outputs by their shapes.
+    """
+
+    outputs: tuple[OutputPlan, ...]
+    binary: tuple[bool, ...]
+    wanted: tuple[str, ...] | None
+    numbers_only: bool
+    any_binary: bool
+    openings: dict[tuple[tuple[int, ...], ...], bytes]
+
+
+class InferPlan(Struct, frozen=True):
+    """What inference needs of one version. `opening`: of every answer's JSON. `takes`: all inputs, for errors."""
+
+    inputs: dict[str, InputPlan]
+    outputs: dict[str, OutputPlan]
+    batchable: bool
+    takes: str
+    gives: str
+    opening: bytes
+    json_headers: Headers
+    binary_headers: Headers
+    all_json: Form
+    all_binary: Form
+    forms: dict[tuple[Wish, ...], Form]
+    asked: "dict[bytes, Asked]"
+    """Requests without an id of their own and all of whose tensors follow the JSON, by that JSON."""
+
+    def form(self, wishes: tuple[Wish, ...]) -> Form:
+        """The form of these outputs in this order."""
+        form = self.forms.get(wishes)
+        if form is None:
+            form = _form(tuple(self.outputs[name] for name, _ in wishes), tuple(binary for _, binary in wishes), True)
+            keep(self.forms, wishes, form)
+        return form
+
+
+def plan_of(lease: Lease) -> InferPlan:
+    """The plan of the version that `lease` holds."""
+    plan: InferPlan | None = lease.codecs.get(NAME)
+    if plan is None:
+        plan = lease.codecs[NAME] = make_plan(
+            lease.model, lease.version, lease.signature, lease.batching, lease.answer_headers
+        )
+    return plan
+
+
+def make_plan(model: str, version: int, signature: Signature, batching: Batching, headers: Headers) -> InferPlan:
+    """The plan of a version whose JSON answers carry `headers`."""
+    outputs = tuple(_output_plan(spec) for spec in signature.outputs)
+    every = len(outputs)
+    return InferPlan(
+        inputs={spec.name: _input_plan(spec) for spec in signature.inputs},
+        outputs={output.name: output for output in outputs},
+        batchable=batching.batchable,
+        takes=describe(signature.inputs),
+        gives=describe(signature.outputs),
+        opening=msgspec.json.encode({"model_name": model, "model_version": str(version)})[:-1],
+        json_headers=headers,
+        binary_headers=[("content-type", "application/octet-stream"), *headers[1:]],
+        all_json=_form(outputs, (False,) * every, False),
+        all_binary=_form(outputs, (True,) * every, False),
+        forms={},
+        asked={},
+    )
+
+
+def keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
+    """Add to a dictionary that must not grow for ever: what is asked for again comes back soon."""
+    if len(kept) >= MAX_KEPT:
+        kept.clear()
+    kept[key] = value
+
+
+def _form(outputs: tuple[OutputPlan, ...], binary: tuple[bool, ...], chosen: bool) -> Form:
+    return Form(
+        outputs=outputs,
+        binary=binary,
+        wanted=tuple(output.name for output in outputs) if chosen else None,
+        numbers_only=all(binary) and all(output.dtype != STRING for output in outputs),
+        any_binary=any(binary),
+        openings={},
+    )
+
+
+def _input_plan(spec: TensorSpec) -> InputPlan:
+    strings = spec.dtype is DType.STRING
+    return InputPlan(
+        name=spec.name,
+        dtype=int(spec.dtype),
+        datatype=DATATYPES[spec.dtype],
+        item_bytes=0 if strings else spec.dtype.numpy.itemsize,
+        is_float=spec.dtype in (DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16),
+        shape=spec.shape,
+    )
+
+
+def _output_plan(spec: TensorSpec) -> OutputPlan:
+    opening = msgspec.json.encode({"name": spec.name, "datatype": DATATYPES[spec.dtype]})[:-1] + b',"shape":['
+    return OutputPlan(spec.name, int(spec.dtype), opening)

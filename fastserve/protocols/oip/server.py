@@ -1,0 +1,57 @@
+"""Is the server alive, is it ready, and what can it do: /v2 and /v2/health.
+
+Thread: the door's. Memory: none.
+"""
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from fastserve import __version__
+from fastserve.engine.engine import Engine
+from fastserve.errors import ModelNotReady
+from fastserve.http.message import Headers, Reply, Request, Response
+from fastserve.http.routes import Route
+from fastserve.protocols.oip.schema import ServerMetadata
+
+JSON: Headers = [("content-type", "application/json")]
+
+EXTENSIONS = ("binary_tensor_data", "parameters")
+"""Clients branch on these names: only what works."""
+
+
+class Server:
+    """The calls that are about no model."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def routes(self) -> list[Route]:
+        """Health answers HEAD too, for orchestrators."""
+        calls: list[tuple[str, str, Callable[[Request, Reply], None]]] = [
+            ("/v2/?", "read", self.metadata),
+            ("/v2/health/live/?", "open", self.live),
+            ("/v2/health/ready/?", "open", self.ready),
+        ]
+        return [
+            Route(method, re.compile(path), scope, infer=call)
+            for path, scope, call in calls
+            for method in (("GET", "HEAD") if scope == "open" else ("GET",))
+        ]
+
+    def metadata(self, _: Request, reply: Reply) -> None:
+        """GET /v2."""
+        body = ServerMetadata("fastserve", __version__, EXTENSIONS)
+        reply.send(Response(200, JSON, msgspec.json.encode(body)))
+
+    def live(self, _: Request, reply: Reply) -> None:
+        """GET /v2/health/live: 200 as long as the process answers."""
+        reply.send(Response(200, JSON, b'{"live":true}'))
+
+    def ready(self, _: Request, reply: Reply) -> None:
+        """GET /v2/health/ready: 200 when requests should come here, else 503 with the reason."""
+        reason = self._engine.not_ready()
+        if reason:
+            raise ModelNotReady(reason)
+        reply.send(Response(200, JSON, b'{"ready":true}'))
