@@ -277,20 +277,10 @@ cdef class Cursor:
 
     cdef str kind_at(self, const char* p):
         cdef char c = p[0]
-        if c == c"[":
-            return "["
-        if c == c"{":
-            return "{"
-        if c == c'"':
-            return '"'
-        if c == c"-" or c == c"N" or c == c"I" or c"0" <= c <= c"9":
+        if c in b'[{"tfn':
+            return chr(c)
+        if c in b"-NI0123456789":
             return "0"
-        if c == c"t":
-            return "t"
-        if c == c"f":
-            return "f"
-        if c == c"n":
-            return "n"
         self.text.syntax(p, "not a JSON value")
         raise self.syntax_error()
 
