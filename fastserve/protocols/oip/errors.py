@@ -36,19 +36,9 @@ class NoSuchVersion(FastServeError):
         super().__init__(f"model {quoted(model)} has no version {quoted(version)}; versions are whole numbers")
 
 
-class OtherMethods(WrongMethod):
-    """The path takes other methods: `allowed`."""
-
-    def __init__(self, method: str, path: str, allowed: list[str]) -> None:
-        super().__init__(f"Method Not Allowed: {quoted(path)} takes {' or '.join(allowed)}, got {quoted(method)}")
-        self.allowed = allowed
-
-
 def encode_error(error: FastServeError) -> Response:
     """`error` as this protocol's answer."""
     headers = [("content-type", "application/json"), *retry_headers(error)]
-    if isinstance(error, OtherMethods):
-        headers.append(("allow", ", ".join(error.allowed)))  # RFC 9110, 15.5.6
     if isinstance(error, UnsupportedEncoding):
         headers.append(READ_ENCODINGS)  # RFC 9110, 15.5.16
     # A path or key that was not UTF-8 may sit in the text as lone surrogates, which JSON cannot carry.
@@ -59,5 +49,5 @@ def encode_error(error: FastServeError) -> Response:
 def unmatched(method: str, path: str, allowed: list[str]) -> FastServeError:
     """Why no call has that method and path; `allowed`: the methods that the path does take."""
     if allowed:
-        return OtherMethods(method, path, sorted(set(allowed)))
+        return WrongMethod(f"Method Not Allowed: {quoted(path)} takes {' or '.join(allowed)}, got {quoted(method)}")
     return UnknownPath(f"Not Found: nothing is served at {quoted(path)}; inference is POST /v2/models/MODEL/infer")
