@@ -48,6 +48,14 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             description="Time to go on serving, not ready, before shutdown begins, in milliseconds.",
         ),
     ] = 0
+    compress_min_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 40,
+            description="Smallest answer that is compressed for clients that ask for it, in bytes; 0: never.",
+        ),
+    ] = 16_384
     cors_origins: Annotated[
         tuple[str, ...],
         Meta(description="Origin of web pages that may call; * for any.", extra={"option": "cors_origin"}),

@@ -34,7 +34,7 @@ class AsgiDoor:
         started = site.clock()
         headers = _headers(scope)
         match = site.find(scope["method"], _path(scope))
-        reply = LoopReply(match.protocol, self._outbox)
+        reply = LoopReply(match.protocol, self._outbox, site, headers)
         try:
             await self._answer(scope, receive, headers, match, reply)
         except FastServeError as error:

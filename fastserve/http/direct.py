@@ -136,6 +136,8 @@ class DirectReply(Reply):
     def deliver(self, response: Response) -> None:
         """Any thread."""
         site = self._door.site
+        if len(response.body) >= site.packs_from_bytes and site.packs(response, self._headers, self.deliver):
+            return
         if site.adds_headers:
             response = site.with_headers(response, self._headers)
         self._proto.response_bytes(response.status, response.headers, response.body)

@@ -6,7 +6,8 @@ Thread: `Outbox.post` and `LoopReply.deliver` on any; everything else on the loo
 import asyncio
 from collections import deque
 
-from fastserve.http.message import ErrorEncoder, Reply, Response
+from fastserve.http.message import ErrorEncoder, HeaderMap, Reply, Response
+from fastserve.http.site import Site
 
 
 class Outbox:
@@ -39,16 +40,20 @@ class LoopReply(Reply):
     comes second sees the other, so no answer is missed and none needs a lock.
     """
 
-    __slots__ = ("future", "outbox", "response")
+    __slots__ = ("future", "headers", "outbox", "response", "site")
 
-    def __init__(self, protocol: ErrorEncoder, outbox: Outbox) -> None:
+    def __init__(self, protocol: ErrorEncoder, outbox: Outbox, site: Site, headers: HeaderMap) -> None:
         super().__init__(protocol)
         self.outbox = outbox
+        self.site = site
+        self.headers = headers
         self.response: Response | None = None
         self.future: asyncio.Future[None] | None = None
 
     def deliver(self, response: Response) -> None:
         """Any thread."""
+        if len(response.body) >= self.site.packs_from_bytes and self.site.packs(response, self.headers, self.deliver):
+            return
         self.response = response
         future = self.future
         if future is not None:

@@ -74,7 +74,7 @@ class RsgiDoor:
         site = self._site
         started = site.clock()
         match = site.find(scope.method, scope.path)
-        reply = LoopReply(match.protocol, self._outbox)
+        reply = LoopReply(match.protocol, self._outbox, site, scope.headers)
         try:
             await self._answer(scope, proto, match, reply)
         except FastServeError as error:

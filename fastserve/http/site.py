@@ -4,6 +4,7 @@ Thread: any. A route runs on the door's own thread, or, when its body is big or 
 """
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -13,6 +14,7 @@ from fastserve.errors import Cancelled, ErrorCode, FastServeError, InternalError
 from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.cors import Cors
 from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
+from fastserve.http.packing import Packed, coding_for, packed
 from fastserve.http.rights import Rights
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import Match, PathTable
@@ -52,6 +54,7 @@ class Site:
         clock: Clock,
         metrics: Metrics,
         rights: Rights | None = None,
+        compress_min_bytes: int = 0,
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self.request_timeout_ns = request_timeout_ns
@@ -61,6 +64,8 @@ class Site:
         self._post = post
         self._rights = rights or Rights(listens_locally=True)
         self._draining = False
+        self.packs_from_bytes = compress_min_bytes or sys.maxsize
+        """Answers at least so long go through `packs` before they go out."""
         self.adds_headers = self._cors.enabled
         """Whether `with_headers` has anything to do."""
         self._metrics = metrics
@@ -125,6 +130,20 @@ class Site:
         if reply.code is not None:
             self._count_refusal(reply.code)
         self._times[key[0], key[1][0]].observe(elapsed_ns)
+
+    def packs(self, response: Response, headers: HeaderMap, deliver: Callable[[Response], None]) -> bool:
+        """Whether `deliver` is called (again, later) with `response` as the client wants it compressed.
+
+        For doors, about answers of `packs_from_bytes` or more. Compressing takes longer than a hand-over to the executor.
+        """
+        if type(response) is Packed:
+            return False
+        coding = coding_for(headers.get("accept-encoding"))
+        if coding:
+            self._post(lambda: deliver(packed(response, coding)))
+        else:
+            deliver(packed(response, ""))
+        return True
 
     def drain(self) -> None:
         """Shutdown comes: every answer asks its client to hang up, so that none sends into a connection that is ended."""

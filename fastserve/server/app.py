@@ -63,6 +63,7 @@ class App:
             request_timeout_ns=server.request_timeout_ms * 1_000_000,
             cors_origins=server.cors_origins,
             post=engine.executor.post,
+            compress_min_bytes=server.compress_min_bytes,
             clock=engine.clock,
             metrics=engine.metrics,
             rights=Rights(listens_locally=bool(server.uds) or is_loopback_name(server.host)),

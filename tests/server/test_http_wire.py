@@ -1,5 +1,7 @@
 """HTTP as bytes on sockets, through each door: methods, connections, bodies that nobody wants, requests hidden in others."""
 
+import gzip
+import zlib
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -127,6 +129,26 @@ def test_a_page_asks_first_and_then_posts(wire: Wire):
     assert "access-control-allow-origin" not in wire.post(PREDICT, GOOD, "Origin: https://evil.example").headers
     wire.head("GET", "/nowhere", f"Origin: {PAGE}")
     assert wire.answer().headers["access-control-allow-origin"] == PAGE
+
+
+# --- answers compressed for clients that ask
+
+
+@pytest.mark.parametrize(("asked", "unpack"), [("gzip, deflate", gzip.decompress), ("deflate", zlib.decompress)])
+def test_a_long_answer_is_compressed_for_who_asks(wire: Wire, asked: str, unpack: Callable[[bytes], bytes]):
+    rows = [[i, -i] for i in range(3000)]
+    body = msgspec.json.encode({"instances": rows})
+    for sent in (body, body + b" " * (70_000 - len(body))):  # each way through the server
+        plain = wire.post(PREDICT, sent, f"Origin: {PAGE}")
+        answer = wire.post(PREDICT, sent, f"Accept-Encoding: {asked}", f"Origin: {PAGE}")
+        assert answer.headers["content-encoding"] == asked.partition(",")[0]
+        assert len(answer.body) < len(plain.body) / 2
+        assert unpack(answer.body) == plain.body
+        assert msgspec.json.decode(plain.body) == {"predictions": rows}
+        assert [one.all("vary") for one in (plain, answer)] == [["Accept-Encoding", "Origin"]] * 2
+    short = wire.post(PREDICT, GOOD, f"Accept-Encoding: {asked}")
+    assert is_good(short)
+    assert "content-encoding" not in short.headers
 
 
 # --- HTTP/1.0, and clients that ask before they send

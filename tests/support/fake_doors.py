@@ -65,7 +65,7 @@ class Exchange:
 class FakeDoor:
     """A door and what stands around it."""
 
-    def __init__(self, *, timeout_s: float = TIMEOUT_S, cors_origins: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, timeout_s: float = TIMEOUT_S, cors_origins: tuple[str, ...] = (), **site: Any) -> None:
         self.clock = FakeClock()
         self.executor = FakeExecutor()
         self.metrics = Metrics()
@@ -78,6 +78,7 @@ class FakeDoor:
             post=self.executor.post,
             clock=self.clock,
             metrics=self.metrics,
+            **site,
         )
 
     def request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **how: Any) -> Exchange:

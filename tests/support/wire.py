@@ -13,11 +13,16 @@ RECEIVE_BYTES = 65536
 
 
 class Answer(Struct, frozen=True):
-    """What came back; header names in lower case."""
+    """What came back; header names in lower case. `lines`: all headers, in their order."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    lines: tuple[tuple[str, str], ...] = ()
+
+    def all(self, name: str) -> list[str]:
+        """Every value of that header."""
+        return [value for key, value in self.lines if key == name]
 
 
 class Wire:
@@ -70,13 +75,14 @@ class Wire:
     def _answer(self, *, has_body: bool) -> Answer:
         head = self._until(b"\r\n\r\n").decode("latin-1")
         first, *lines = head.split("\r\n")[:-2]
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        pairs = tuple((name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
+        headers = dict(pairs)
         status = int(first.split(" ")[1])
         length = 0 if not has_body or status in (100, 204, 304) else int(headers["content-length"])
         while len(self._got) < length:
             self._receive()
         body, self._got = self._got[:length], self._got[length:]
-        return Answer(status, headers, body)
+        return Answer(status, headers, body, pairs)
 
     def head_answer(self) -> Answer:
         """The next answer, to a HEAD: its headers are all of it."""

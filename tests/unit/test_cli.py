@@ -58,7 +58,13 @@ OPTIONS_OF_SERVE = [
     "--ssl-keyfile",
     "--ssl-ca",
 ]
-OPTIONS_BEYOND = ["--metrics-path", "--monitoring-config-file", "--batching-parameters-file", "--non-finite"]
+OPTIONS_BEYOND = [
+    "--metrics-path",
+    "--monitoring-config-file",
+    "--batching-parameters-file",
+    "--non-finite",
+    "--compress-min-bytes",
+]
 """Those that the contract leaves to us."""
 
 
