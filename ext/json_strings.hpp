@@ -65,26 +65,32 @@ inline int sextet(char c) {
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-// Padding may be left out; where it is there it must be right. Unused low bits of the last character are not looked at.
+inline bool is_base64_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// Padding may be left out; where it is there it must be right, and a point stands for it too. White space is passed over:
+// encoders break lines. Unused low bits of the last character are not looked at.
 inline Base64 decode_base64(const char* p, const char* end, std::string& out) {
     out.clear();
-    size_t size = static_cast<size_t>(end - p);
-    int padding = 0;
-    while (padding < 2 && size > 0 && p[size - 1] == '=') {
-        --size;
-        ++padding;
-    }
-    if (size % 4 == 1 || (padding > 0 && (size + static_cast<size_t>(padding)) % 4 != 0)) return Base64::bad_length;
-    out.reserve(size / 4 * 3 + 2);
+    out.reserve(static_cast<size_t>(end - p) / 4 * 3 + 3);
     uint32_t bits = 0;
-    for (size_t i = 0; i < size; ++i) {
-        const int value = sextet(p[i]);
-        if (value < 0) return p[i] == '-' || p[i] == '_' ? Base64::url_alphabet : Base64::bad_character;
+    size_t size = 0;
+    size_t padding = 0;
+    for (; p < end; ++p) {
+        const int value = sextet(*p);
+        if (value < 0) {
+            if (is_base64_space(*p)) continue;
+            if (*p != '=' && *p != '.') return *p == '-' || *p == '_' ? Base64::url_alphabet : Base64::bad_character;
+            ++padding;
+            continue;
+        }
+        if (padding > 0) return Base64::bad_length;
         bits = (bits << 6) | static_cast<uint32_t>(value);
         // Of every four characters all but the first complete a byte.
-        if (i % 4 != 0) out.push_back(static_cast<char>(bits >> (6 - i % 4 * 2)));
+        if (size % 4 != 0) out.push_back(static_cast<char>(bits >> (6 - size % 4 * 2)));
+        ++size;
     }
-    return Base64::ok;
+    const bool whole = padding == 0 || (padding < 3 && (size + padding) % 4 == 0);
+    return size % 4 != 1 && whole ? Base64::ok : Base64::bad_length;
 }
 
 // ---- b64 objects ------------------------------------------------------------------------------------------------------------

@@ -582,7 +582,8 @@ cdef class Cursor:
             got = f"{_B64_REASONS[<int>outcome]} in {self.excerpt_at(value.begin - 1)}"
         per_row = reader.items // rows if rows else 0
         row = f"[{index // per_row}]{member}" if rows else ""
-        raise InvalidTensor(expected=expected, got=got, path=path + row + element_path(reader, index))
+        place = path + row + element_path(reader, index)
+        raise InvalidTensor(expected=expected, got=got, path=place, fault="base64")
 
     # ---- errors ------------------------------------------------------------------------------------------------------
 
@@ -600,7 +601,7 @@ cdef class Cursor:
         return _NOUNS.get(kind, "") + self.excerpt_at(p)
 
     cdef object depth_error(self, str path, int max_depth):
-        return InvalidTensor(expected=f"at most {max_depth} nested lists", got="a deeper one", path=path)
+        return InvalidTensor(expected=f"at most {max_depth} nested lists", got="a deeper one", path=path, fault="depth")
 
     cdef object tensor_error(self, TensorReader& reader, str path):
         """Why `reader.read` failed. `path`: of the value it was given."""
@@ -611,15 +612,17 @@ cdef class Cursor:
             return self.depth_error(path, reader.max_rank)
         if fault == Fault.list_length:
             place = path + index_path(reader.at, reader.depth - 1)
-            return InvalidTensor(expected=items_words(self.text.wanted), got=items_words(self.text.got), path=place)
+            wanted, got = items_words(self.text.wanted), items_words(self.text.got)
+            return InvalidTensor(expected=wanted, got=got, path=place, fault="length")
+        kind = "type"
         if fault == Fault.range:
             expected = range_words(reader.dtype)
         elif reader.depth < reader.rank:
-            expected = items_words(reader.lengths[reader.depth])
+            expected, kind = items_words(reader.lengths[reader.depth]), "level"
         else:
             expected = element_words(reader.dtype)
         place = path + index_path(reader.at, reader.depth)
-        return InvalidTensor(expected=expected, got=self.described(self.text.bad), path=place)
+        return InvalidTensor(expected=expected, got=self.described(self.text.bad), path=place, fault=kind)
 
     cdef object rows_error(self, RowReader& reader, tuple names, str path):
         """Why `reader.read` failed. `path`: of the list of rows."""
@@ -628,7 +631,7 @@ cdef class Cursor:
             return self.syntax_error()
         row = f"{path}[{reader.rows}]"
         if fault == Fault.not_object:
-            return InvalidTensor(expected="object", got=self.described(self.text.bad), path=row)
+            return InvalidTensor(expected="object", got=self.described(self.text.bad), path=row, fault="row")
         if fault == Fault.unknown_key:
             got = f"unknown key {quoted(reader.unknown.decode('utf-8', 'replace'))}"
         elif fault == Fault.duplicate_key:
@@ -639,7 +642,8 @@ cdef class Cursor:
             return InvalidTensor(expected="list of objects", got=self.described(self.text.bad), path=path)
         else:
             return self.tensor_error(reader.column(reader.failed).tensor, row + member_path(names[reader.failed]))
-        return InvalidTensor(expected=f"object whose keys must be equal to: {','.join(names)}", got=got, path=row)
+        expected = f"object whose keys must be equal to: {','.join(names)}"
+        return InvalidTensor(expected=expected, got=got, path=row, fault="keys")
 
 
 cdef int refuse_non_finite(object array, int dtype, str path, str member, int before) except -1:

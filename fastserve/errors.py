@@ -55,19 +55,22 @@ class InvalidTensor(FastServeError):
     """A value does not fit its tensor.
 
     `path` is a JSON path (`$.instances[3].signal[1]`); from the engine, which knows no JSON, the input's name.
+    `fault`: in JSON, what does not fit: a value's `type`, a list's `length`, the `level` of nesting, its `depth`, `base64`,
+    a `row` that is no object, or its `keys`.
     """
 
     code = ErrorCode.INVALID_ARGUMENT
 
-    def __init__(self, *, expected: str, got: str, path: str) -> None:
+    def __init__(self, *, expected: str, got: str, path: str, fault: str = "") -> None:
         super().__init__(f"expected {expected}, got {got} - at `{path}`")
         self.expected = expected
         self.got = got
         self.path = path
+        self.fault = fault
 
     def at(self, path: str) -> "InvalidTensor":
         """The same, told of another place."""
-        return InvalidTensor(expected=self.expected, got=self.got, path=path)
+        return InvalidTensor(expected=self.expected, got=self.got, path=path, fault=self.fault)
 
 
 class ModelNotFound(FastServeError):

@@ -193,6 +193,16 @@ def test_string_tensors_are_those_of_the_reference(data: st.DataObject) -> None:
     agree(data.draw(laid_out(data.draw(nested(st.one_of(plain, objects))))).encode(), DType.STRING)
 
 
+@given(st.text(st.sampled_from("AQYZgw09+/=. \n\t-_!"), max_size=12))
+@example("YQ==").via("padded")
+@example("Y Q\n= =").via("with spaces")
+@example("YQ..").via("points")
+@example("YQ==YQ==").via("goes on behind its padding")
+@example("====").via("padding alone")
+def test_base64_is_that_of_the_reference(text: str) -> None:
+    agree(json.dumps({"b64": text}).encode(), DType.STRING)
+
+
 @given(st.data(), st.sampled_from([*DType]))
 def test_a_wrong_value_is_refused_where_it_stands(data: st.DataObject, dtype: DType) -> None:
     """One value of a good tensor is replaced by anything."""

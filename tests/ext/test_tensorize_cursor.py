@@ -233,7 +233,7 @@ ROWS = "object whose keys must be equal to: a,b"
         ),
         ('[{"a":[1],"b":"x"},{"b":"y","a":1}]', "$.instances[1].a", "expected list of 1 item, got number 1"),
         ('[{"a":1,"b":["x"]},{"b":[5],"a":1}]', "$.instances[1].b[0]", "got number 5"),
-        ('[{"a":1,"b":["x","y"]},{"b":["x",{"b64":"-"}],"a":1}]', "$.instances[1].b[1]", "wrong length"),
+        ('[{"a":1,"b":["x","y"]},{"b":["x",{"b64":"A"}],"a":1}]', "$.instances[1].b[1]", "wrong length"),
     ],
 )
 def test_a_row_that_does_not_fit_is_named(text: str, path: str, words: str) -> None:

@@ -84,6 +84,10 @@ def write_repository(root: Path) -> Path:
     _write(models, "labelled", 1, _labelled())
     _write(models, "features", 1, _features())
     _write(models, "cube", 1, _cube())
+    _write(models, "positive", 1, _positive(["y"]))
+    _write(models, "positive_twice", 1, _positive(["y", "z"]))
+    _write(models, "m!#$&'()*+,;=?@[]", 1, _identity(TensorProto.FLOAT, ["N"]))
+    _write(models, "mod\u00e8le", 1, _identity(TensorProto.FLOAT, ["N"]))
     _write(models, "mod!el (1)", 1, _identity(TensorProto.FLOAT, ["N"]))
     broken = models / "broken" / "1"
     broken.mkdir(parents=True)
@@ -135,6 +139,16 @@ def _unequal() -> Parts:
     ]
     outputs: list[Value] = [("y", TensorProto.FLOAT, ["N"]), ("three", TensorProto.FLOAT, [3])]
     return nodes, [("x", TensorProto.FLOAT, ["N"])], outputs
+
+
+def _positive(outputs: list[str]) -> Parts:
+    """Of the values those above zero, once or several times: as many rows as there are."""
+    nodes = [
+        helper.make_node("Constant", [], ["zero"], value_float=0.0),
+        helper.make_node("Greater", ["x", "zero"], ["kept"]),
+        *(helper.make_node("Compress", ["x", "kept"], [name], axis=0) for name in outputs),
+    ]
+    return nodes, [("x", TensorProto.FLOAT, ["N"])], [(name, TensorProto.FLOAT, ["M"]) for name in outputs]
 
 
 def _choice(names: list[str] | None = None) -> Parts:

@@ -323,9 +323,9 @@ def _string_leaf(node: Node, path: str) -> str:
         return plain(node.token)
     if node.kind != "{" or [(plain(key), member.kind) for key, member in node.members] != [("b64", '"')]:
         raise Refused(path)
-    text = plain(node.members[0][1].token)
+    text = re.sub(r"[ \t-\r]", "", plain(node.members[0][1].token)).replace(".", "=")
     padding = "" if "=" in text else "=" * (-len(text) % 4)
-    if re.search(r"[^A-Za-z0-9+/=]", text) or len(text.rstrip("=")) % 4 == 1:
+    if re.search(r"[^A-Za-z0-9+/=]", text) or len(text.rstrip("=")) % 4 == 1 or "=" in text.rstrip("="):
         raise Refused(path)
     try:
         return base64.b64decode(text + padding, validate=True).decode()

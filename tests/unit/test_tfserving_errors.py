@@ -30,7 +30,7 @@ LONG = "n" * 100_000
         (errors.StatusNotFound("m", 3), 404, "Could not find version 3 of model m"),
         (InvalidRequest("as it is"), 400, "as it is"),
         (QueueFull("the queue is full"), 429, "the queue is full"),
-        (DeadlineExceeded("too late"), 504, "too late"),
+        (DeadlineExceeded("too late"), 504, "Timed out waiting for notification: too late"),
         (RunFailed("the model failed"), 500, "the model failed"),
         (ModelNotFound(LONG), 404, f"Servable not found for request: Latest({'n' * 256}...)"),
         (LabelNotFound("m", LONG), 400, f"Unrecognized servable version label: {'n' * 256}..."),

@@ -7,6 +7,7 @@ import pytest
 
 from fastserve.errors import DeadlineExceeded, FastServeError, ModelNotReady, QueueFull, RunFailed, RunRefused
 from fastserve.http.message import Request
+from fastserve.protocols.tfserving.errors import wording
 from fastserve.protocols.tfserving.routes import TfServing
 from fastserve.types import DType, Signature, TensorSpec, VersionState, VersionStatus
 from tests.support.fake_engine import FakeEngine, KeptReply, call
@@ -46,7 +47,7 @@ def test_the_engines_errors_come_in_this_protocols_shape(engine: FakeEngine, err
     engine.refusal = error
     response = call(TfServing(engine), "POST", "/v1/models/m:predict", BODY)
     assert response.status == status
-    assert json.loads(response.body) == {"error": str(error)}
+    assert json.loads(response.body) == {"error": wording(error)}
     assert ("retry-after" in dict(response.headers)) is (error.retry_after_s is not None)
 
 

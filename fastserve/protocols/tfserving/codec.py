@@ -13,6 +13,7 @@ from fastserve.errors import InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Headers, Request, Response
 from fastserve.protocols.tfserving.envelope import enter_body, read_signature_name
 from fastserve.protocols.tfserving.schema import DTYPE_NAMES, SIGNATURE_NAME
+from fastserve.protocols.tfserving.wording import upstream_words
 from fastserve.types import DType, InferRequest, InferResult, Signature, Tensor, TensorSpec
 
 ROWS = "instances"
@@ -75,7 +76,8 @@ def decode_predict(request: Request, plan: PredictPlan) -> tuple[InferRequest, s
     try:
         inputs, style = _decode(request.body, plan)
     except InvalidTensor as error:
-        raise InvalidRequest(f"{error}; the model takes {plan.takes}") from error
+        words = upstream_words(error)
+        raise InvalidRequest(f"{words}{words and '; '}{error}; the model takes {plan.takes}") from error
     return InferRequest(inputs, None, "", request.received_ns, request.deadline_ns), style
 
 

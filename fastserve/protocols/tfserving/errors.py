@@ -9,6 +9,7 @@ import msgspec
 
 from fastserve.errors import (
     MAX_QUOTED_CHARS,
+    DeadlineExceeded,
     ErrorCode,
     FastServeError,
     InvalidRequest,
@@ -60,6 +61,8 @@ def wording(error: FastServeError) -> str:
             return f"Servable not found for request: Latest({_cut(error.model)}); its status says why"
         case ModelNotFound():
             return f"Servable not found for request: Latest({_cut(error.model)})"
+        case DeadlineExceeded():
+            return f"Timed out waiting for notification: {error}"
         case _:
             return str(error)
 
