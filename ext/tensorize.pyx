@@ -130,7 +130,6 @@ cdef int[17] NUMPY_TYPES = [
     -1, -1, cnp.NPY_UINT16,
 ]
 cdef size_t[17] ITEM_BYTES = [0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0, 0, 2]
-_FLOATS = frozenset((DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16))
 _NOUNS = {"{": "object ", "[": "list ", '"': "string ", "0": "number "}
 _B64_REASONS = {
     <int>Base64.url_alphabet: "the URL-safe characters '-' or '_'",
@@ -145,7 +144,7 @@ _B64_REASONS = {
 cdef str element_words(int dtype):
     """What one element of that type looks like in JSON."""
     name = DType(dtype).name
-    if dtype in _FLOATS:
+    if DType(dtype).is_float:
         return f"number ({name})"
     if dtype == DType.BOOL:
         return f"true or false ({name})"
@@ -582,8 +581,7 @@ cdef class Cursor:
             got = f"{_B64_REASONS[<int>outcome]} in {self.excerpt_at(value.begin - 1)}"
         per_row = reader.items // rows if rows else 0
         row = f"[{index // per_row}]{member}" if rows else ""
-        place = path + row + element_path(reader, index)
-        raise InvalidTensor(expected=expected, got=got, path=place, fault="base64")
+        raise InvalidTensor(expected=expected, got=got, path=path + row + element_path(reader, index), fault="base64")
 
     # ---- errors ------------------------------------------------------------------------------------------------------
 
