@@ -67,6 +67,10 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         NonFinite,
         Meta(description="NaN and infinities: tokens (read and written as NaN, Infinity, -Infinity) or an error."),
     ] = "token"
+    access_log: Annotated[
+        str | None,
+        Meta(description="File for a JSON line per answer; - for standard output.", extra=PATH_FIELD),
+    ] = None
     uds: Annotated[
         str | None, Meta(description="Unix socket to listen on, instead of host and port.", extra=PATH_FIELD)
     ] = None

@@ -16,6 +16,8 @@ from fastserve.config.options import OPTIONS
 from fastserve.config.origin import Origin
 from fastserve.errors import ConfigError
 
+STANDARD_OUTPUT = "-"
+
 Keys = tuple[str | int, ...]
 """Where in a file: `("models", 0, "path")`."""
 
@@ -46,7 +48,7 @@ def _resolve_paths(config: Config, base: Path) -> Config:
     sections: dict[str, Any] = {"server": config.server, "repository": config.repository}
     for option in OPTIONS.values():
         value = getattr(sections[option.section], option.field)
-        if option.is_path and value:
+        if option.is_path and value and value != STANDARD_OUTPUT:
             found = tuple(str(base / path) for path in value) if option.many else str(base / value)
             sections[option.section] = replace(sections[option.section], **{option.field: found})
     models = [replace(model, path=str(base / model.path)) if model.path else model for model in config.models]

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest, PayloadTooLarge
+from fastserve.http.access import Asked
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
 from fastserve.http.loop import LoopReply, Outbox
-from fastserve.http.message import Reply
+from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
@@ -43,15 +44,30 @@ class AsgiDoor:
             site.failed(reply)
         if reply.response is None:
             await self._wait(receive, reply)
-        response = reply.response
-        if response is None:
-            return
-        response = site.with_headers(response, headers)
+        if reply.response is not None:
+            await self._send(scope, send, headers, reply, reply.response, started)
+
+    async def _send(
+        self,
+        scope: dict[str, Any],
+        send: Send,
+        headers: dict[str, str],
+        reply: LoopReply,
+        response: Response,
+        started_ns: int,
+    ) -> None:
+        site = self._site
+        request_id = site.request_id(headers)
+        response = site.with_headers(response, headers, request_id)
         start_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
         start_headers.append((b"content-length", str(len(response.body)).encode()))
         await send({"type": "http.response.start", "status": response.status, "headers": start_headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
-        site.observe(reply, response.status, site.clock() - started)
+        elapsed_ns = site.clock() - started_ns
+        site.observe(reply, response.status, elapsed_ns)
+        if site.access is not None:
+            asked = Asked(scope["method"], _path(scope), _client(scope), reply.body_bytes)
+            site.access.note(request_id, asked, reply, response, reply.timing, elapsed_ns)
 
     async def _answer(
         self, scope: dict[str, Any], receive: Receive, headers: dict[str, str], match: Match, reply: LoopReply
@@ -64,10 +80,11 @@ class AsgiDoor:
             assert match.error is not None
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
-                    await self._timed_body(receive, MAX_DISCARDED_BYTES)
+                    reply.body_bytes = len(await self._timed_body(receive, MAX_DISCARDED_BYTES))
             raise match.error
         if has_body:
             body = await self._timed_body(receive, self._site.max_body_bytes)
+            reply.body_bytes = len(body)
         if match.route.scope in GUARDED:
             client = scope.get("client")
             self._site.admit(match.route, headers, headers.get("host"), client[0] if client else "")
@@ -121,6 +138,11 @@ def _headers(scope: dict[str, Any]) -> dict[str, str]:
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     return headers
+
+
+def _client(scope: dict[str, Any]) -> str:
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else ""
 
 
 def _path(scope: dict[str, Any]) -> str:

@@ -186,8 +186,9 @@ Arrival = tuple[DirectReply, bytes, int]
 class DirectDoor:
     """Granian's schedule function: takes what it can answer itself, hands the rest to the coroutine door."""
 
-    def __init__(self, site: Site, at: At, gather: Gather) -> None:
+    def __init__(self, site: Site, at: At, gather: Gather, reply: type[DirectReply] = DirectReply) -> None:
         self.site = site
+        self._reply = reply
         self.bodies = BodyClock(site.request_timeout_ns, at, site.clock)
         self._at = at
         self._gather = gather
@@ -204,7 +205,7 @@ class DirectDoor:
         headers = scope.headers
         if not _has_small_body(headers):
             return False
-        DirectReply(self, match, scope, headers, watcher.proto).read()
+        self._reply(self, match, scope, headers, watcher.proto).read()
         return True
 
     def arrived(self, reply: DirectReply, content: bytes) -> None:

@@ -5,9 +5,11 @@ Thread: `Outbox.post` and `LoopReply.deliver` on any; everything else on the loo
 
 import asyncio
 from collections import deque
+from typing import Any
 
 from fastserve.http.message import ErrorEncoder, HeaderMap, Reply, Response
 from fastserve.http.site import Site
+from fastserve.types import InferResult, Timing
 
 
 class Outbox:
@@ -37,18 +39,25 @@ class LoopReply(Reply):
     """Keeps the answer until the loop takes it.
 
     `response` is written before `future` is read, and the loop writes `future` before it reads `response`: whichever
-    comes second sees the other, so no answer is missed and none needs a lock.
+    comes second sees the other, so no answer is missed and none needs a lock. `body_bytes`, `timing`: for the access log.
     """
 
-    __slots__ = ("future", "headers", "outbox", "response", "site")
+    __slots__ = ("body_bytes", "future", "headers", "outbox", "response", "site", "timing")
 
     def __init__(self, protocol: ErrorEncoder, outbox: Outbox, site: Site, headers: HeaderMap) -> None:
         super().__init__(protocol)
         self.outbox = outbox
         self.site = site
         self.headers = headers
+        self.body_bytes = 0
+        self.timing: Timing | None = None
         self.response: Response | None = None
         self.future: asyncio.Future[None] | None = None
+
+    def _answer(self, outcome: Any) -> None:
+        if isinstance(outcome, InferResult):
+            self.timing = outcome.timing
+        super()._answer(outcome)
 
     def deliver(self, response: Response) -> None:
         """Any thread."""

@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest, PayloadTooLarge
+from fastserve.http.access import Asked
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
 from fastserve.http.loop import LoopReply, Outbox
-from fastserve.http.message import Reply
+from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
@@ -83,11 +84,19 @@ class RsgiDoor:
             site.failed(reply)
         if reply.response is None:
             await self._wait(proto, reply)
-        response = reply.response
-        if response is not None:
-            response = site.with_headers(response, scope.headers)
-            proto.response_bytes(response.status, response.headers, response.body)
-            site.observe(reply, response.status, site.clock() - started)
+        if reply.response is not None:
+            self._send(scope, proto, reply, reply.response, started)
+
+    def _send(self, scope: Any, proto: Any, reply: LoopReply, response: Response, started_ns: int) -> None:
+        site = self._site
+        request_id = site.request_id(scope.headers)
+        response = site.with_headers(response, scope.headers, request_id)
+        proto.response_bytes(response.status, response.headers, response.body)
+        elapsed_ns = site.clock() - started_ns
+        site.observe(reply, response.status, elapsed_ns)
+        if site.access is not None:
+            asked = Asked(scope.method, scope.path, scope.client, reply.body_bytes)
+            site.access.note(request_id, asked, reply, response, reply.timing, elapsed_ns)
 
     async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply) -> None:
         headers = scope.headers
@@ -98,10 +107,11 @@ class RsgiDoor:
             assert match.error is not None
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
-                    await self._body(scope, proto, declared, MAX_DISCARDED_BYTES)
+                    reply.body_bytes = len(await self._body(scope, proto, declared, MAX_DISCARDED_BYTES))
             raise match.error
         if has_body:
             body = await self._body(scope, proto, declared, self._site.max_body_bytes)
+            reply.body_bytes = len(body)
         if match.route.scope in GUARDED:
             self._site.admit(match.route, headers, scope.authority or headers.get("host"), scope.client)
         request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body)

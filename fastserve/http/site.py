@@ -11,6 +11,7 @@ from functools import partial
 from fastserve._ext.meters import Counter, Histogram
 from fastserve.clock import Clock
 from fastserve.errors import Cancelled, ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
+from fastserve.http.access import ID_HEADER, AccessLog
 from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.cors import Cors
 from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
@@ -55,6 +56,7 @@ class Site:
         metrics: Metrics,
         rights: Rights | None = None,
         compress_min_bytes: int = 0,
+        access: AccessLog | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self.request_timeout_ns = request_timeout_ns
@@ -66,6 +68,7 @@ class Site:
         self._draining = False
         self.packs_from_bytes = compress_min_bytes or sys.maxsize
         """Answers at least so long go through `packs` before they go out."""
+        self.access = access
         self.adds_headers = self._cors.enabled
         """Whether `with_headers` has anything to do."""
         self._metrics = metrics
@@ -150,13 +153,19 @@ class Site:
         self._draining = True
         self.adds_headers = True
 
-    def with_headers(self, response: Response, headers: HeaderMap) -> Response:
+    def request_id(self, headers: HeaderMap) -> str:
+        """The request's id, to be told to its client and the access log; empty where there is no such log."""
+        return self.access.id_for(headers) if self.access is not None else ""
+
+    def with_headers(self, response: Response, headers: HeaderMap, request_id: str = "") -> Response:
         """`response` to a request with `headers`, with what the moment and the client's origin add to it."""
-        if not self.adds_headers:
+        if not self.adds_headers and not request_id:
             return response
         more = self._cors.headers(headers) if self._cors.enabled else []
         if self._draining:
             more = [*more, ("connection", "close")]
+        if request_id:
+            more = [*more, (ID_HEADER, request_id)]
         return Response(response.status, response.headers + more, response.body)
 
     def _run_offloaded(self, route: Route, request: Request, reply: Reply, encoding: str | None) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 
 from fastserve.config import Config, ServerConfig, load_config
 from fastserve.engine.engine import Engine
+from fastserve.http.access import AccessLog
 from fastserve.http.asgi import AsgiDoor, Receive, Send
-from fastserve.http.direct import DirectDoor
+from fastserve.http.direct import DirectDoor, DirectReply
+from fastserve.http.logged import LoggedReply
 from fastserve.http.rights import Rights, is_loopback_name
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
@@ -64,6 +66,7 @@ class App:
             cors_origins=server.cors_origins,
             post=engine.executor.post,
             compress_min_bytes=server.compress_min_bytes,
+            access=self._access_log(server, engine),
             clock=engine.clock,
             metrics=engine.metrics,
             rights=Rights(listens_locally=bool(server.uds) or is_loopback_name(server.host)),
@@ -71,6 +74,14 @@ class App:
         self._asgi = AsgiDoor(self.site, loop)
         self._rsgi = RsgiDoor(self.site, loop)
         engine.start(lambda: self._first_look_done(engine))
+
+    @staticmethod
+    def _access_log(server: ServerConfig, engine: Engine) -> AccessLog | None:
+        """Where one is asked for. Raises ConfigError where it cannot be written."""
+        if server.access_log is None:
+            return None
+        text = "Lines that the access log had no room for."
+        return AccessLog(server.access_log, engine.metrics.counter("fastserve_access_log_dropped_total", text, {}).add)
 
     def _first_look_done(self, engine: Engine) -> None:
         """The loading thread: what exists now stays, so the collector need not look at it again and again."""
@@ -82,13 +93,16 @@ class App:
     def direct_door(self) -> DirectDoor:
         """The door without a loop, for workers that can use it."""
         assert self.site is not None, "the app is not started"
-        return DirectDoor(self.site, self.engine.at, self.engine.gather)
+        reply = DirectReply if self.site.access is None else LoggedReply
+        return DirectDoor(self.site, self.engine.at, self.engine.gather, reply)
 
     def stop(self) -> None:
         """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.stop()
+        if self.site is not None and self.site.access is not None:
+            self.site.access.close()
 
     def drain(self) -> None:
         """Be not ready from now on; requests that come are still served, and asked to be a connection's last."""
@@ -101,6 +115,8 @@ class App:
     def _look_soon(self) -> None:
         if self._engine is not None:
             self._engine.look_soon()
+        if self.site is not None and self.site.access is not None:
+            self.site.access.look()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""

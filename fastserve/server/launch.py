@@ -23,6 +23,7 @@ from fastserve.config import Config, ServerConfig
 from fastserve.engine.engine import Engine
 from fastserve.errors import ConfigError
 from fastserve.http.rights import is_loopback_name
+from fastserve.lines import LineFile
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
 from fastserve.server.startup import announce
@@ -45,6 +46,8 @@ def serve(config: Config) -> int:
     config = _with_address(config)
     server = config.server
     _warn_if_open(server)
+    if server.access_log is not None:
+        LineFile(server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here
     first = multiprocessing.get_context().Semaphore(1)
     supervisor = Supervisor(server, first, **granian_options(server))
     try:

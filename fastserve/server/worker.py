@@ -21,6 +21,7 @@ from granian.server import mp
 from granian.server.common import WORKERS_METHODS
 
 from fastserve.http.direct import ClientGone, DirectDoor, DirectReply
+from fastserve.http.logged import LoggedReply
 
 # Granian's own parts have no types, or other ones than they take.
 _futures: Any = import_module("granian._futures")
@@ -91,7 +92,7 @@ class _Loop(uvloop.Loop):
     ) -> Any:
         """What Granian calls, on its Python thread, when something is done."""
         kind = type(callback)
-        if kind is DirectReply or kind is ClientGone:
+        if kind is DirectReply or kind is ClientGone or kind is LoggedReply:
             return callback(*arguments)
         return super().call_soon_threadsafe(callback, *arguments, context=context)
 

@@ -23,6 +23,7 @@ RANKS = {
     "config": 2,
     "metrics": 2,
     "logs": 2,
+    "lines": 2,
     "types": 1,
     "_ext": 1,
     "errors": 0,

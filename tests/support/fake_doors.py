@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastserve.http.asgi import AsgiDoor
-from fastserve.http.direct import DirectDoor
+from fastserve.http.direct import DirectDoor, DirectReply
+from fastserve.http.logged import LoggedReply
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
 from fastserve.metrics import Metrics
@@ -124,6 +125,7 @@ class Scope:
 
     proto = "http"
     http_version = "1.1"
+    client = "10.0.0.9:1234"
 
     def __init__(self, method: str, path: str, headers: dict[str, str]) -> None:
         self.method = method
@@ -137,7 +139,8 @@ class FakeDirectDoor(FakeDoor):
 
     def __init__(self, **site: Any) -> None:
         super().__init__(**site)
-        self.door = DirectDoor(self.site, self.clock.at, lambda work: work())
+        reply = DirectReply if self.site.access is None else LoggedReply
+        self.door = DirectDoor(self.site, self.clock.at, lambda work: work(), reply)
 
     def _begin(self, method: str, path: str, headers: dict[str, str], declared: int | None = None) -> Exchange:
         if declared is not None:
@@ -320,6 +323,7 @@ class FakeAsgiDoor(FakeLoopDoor):
             "method": method,
             "path": path,
             "query_string": b"",
+            "client": ("10.0.0.9", 1234),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         }
         if declared == 0:

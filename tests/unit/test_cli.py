@@ -64,6 +64,7 @@ OPTIONS_BEYOND = [
     "--batching-parameters-file",
     "--non-finite",
     "--compress-min-bytes",
+    "--access-log",
 ]
 """Those that the contract leaves to us."""
 
