@@ -9,8 +9,8 @@ How a request flows:
    once and kept on the lease. Everything else it calls is pure.
 3. `decode` reads a body: `envelope` walks the JSON once and leaves an `Asked` (tensors that stood in the JSON, places of
    those behind it, how the answer is to look), with `tensors` for one input or output and `parameters` for what may stand
-   in `parameters`; `binary` takes the tensors behind the JSON out of the body. A binary request whose JSON came before,
-   byte for byte, is not parsed again.
+   in `parameters`; `binary` takes the tensors behind the JSON out of the body. Most requests do not come so far: JSON that
+   came before, byte for byte, or but for its id and its numbers, is known (`template`).
 4. The engine validates, batches and runs. What it finds wrong it tells by an input's name; `decode.located` says where in
    the body that was.
 5. `encode` writes the result in the `Form` that was asked for: JSON, binary, or both.

@@ -5,10 +5,11 @@ Pure, but for what it keeps in the plan.
 
 from fastserve.errors import InvalidTensor, quoted
 from fastserve.http.message import Request
+from fastserve.protocols.oip import template
 from fastserve.protocols.oip.binary import LENGTH_HEADER, json_bytes, raw_tensor, tensors_behind
-from fastserve.protocols.oip.envelope import Asked, read_envelope
-from fastserve.protocols.oip.plan import MAX_KEPT_BYTES, Form, InferPlan, keep
-from fastserve.protocols.oip.schema import shape_text
+from fastserve.protocols.oip.envelope import Asked
+from fastserve.protocols.oip.plan import MAX_KEPT_BYTES, Form, InferPlan
+from fastserve.protocols.oip.schema import fits, shape_text
 from fastserve.types import InferRequest
 
 Decoded = tuple[InferRequest, Form, tuple[str, ...]]
@@ -20,30 +21,26 @@ def decode_infer(request: Request, plan: InferPlan) -> Decoded:
     body = request.body
     declared = request.headers.get(LENGTH_HEADER)
     if declared is None:
-        return _submitted(request, read_envelope(body, plan), body, len(body))
+        return _submitted(request, template.read(body, plan), body, len(body))
     end = json_bytes(declared, body)
     if end == 0:
         return _raw(request, plan)
     text = body[:end]
-    asked = plan.asked.get(text)
-    if asked is None:
-        asked = read_envelope(text, plan)
-        if end <= MAX_KEPT_BYTES and not asked.inputs and not asked.id:
-            keep(plan.asked, text, asked)
-    return _submitted(request, asked, body, end)
+    asked = plan.asked.get(text) if end <= MAX_KEPT_BYTES else None
+    return _submitted(request, asked or template.read(text, plan), body, end)
 
 
-def located(error: InvalidTensor, order: tuple[str, ...], plan: InferPlan) -> InvalidTensor:
-    """An error of the engine, which knows inputs by name and types by ONNX's, as this protocol says it.
-
-    Types were compared before: what does not fit is the shape.
-    """
+def located(error: InvalidTensor, asked: InferRequest, order: tuple[str, ...], plan: InferPlan) -> InvalidTensor:
+    """An error of the engine, which knows inputs by name and types by ONNX's, as this protocol says it."""
     known = plan.inputs.get(error.path)
     if known is None:
         return error
-    path = f"$.inputs[{order.index(known.name)}].shape" if known.name in order else known.name
+    path = f"$.inputs[{order.index(known.name)}]" if known.name in order else known.name
+    shape = asked.inputs[known.name].shape
+    if fits(shape, known.shape):
+        return error.at(path)
     expected = f"{known.datatype} of shape {shape_text(known.shape)} for input {quoted(known.name)}"
-    return InvalidTensor(expected=expected, got=error.got, path=path)
+    return InvalidTensor(expected=expected, got=f"shape {shape_text(shape)}", path=f"{path}.shape")
 
 
 def _submitted(request: Request, asked: Asked, body: bytes, end: int) -> Decoded:

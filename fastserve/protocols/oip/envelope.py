@@ -11,7 +11,7 @@ from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidJson, InvalidRequest, InvalidTensor, quoted
 from fastserve.protocols.oip import parameters
 from fastserve.protocols.oip.plan import Form, InferPlan
-from fastserve.protocols.oip.tensors import Behind, InputReader, OutputReader
+from fastserve.protocols.oip.tensors import Behind, Hole, InputReader, OutputReader
 from fastserve.types import Tensor
 
 WHITE_SPACE = b" \t\r\n"
@@ -33,12 +33,19 @@ class Asked(Struct, frozen=True):
     priority: int
     timeout_ns: int
 
+    def with_values(self, request_id: str, inputs: dict[str, Tensor]) -> "Asked":
+        """The same of another id and other tensors."""
+        return Asked(
+            request_id, inputs, self.behind, self.behind_bytes, self.order, self.form, self.priority, self.timeout_ns
+        )
+
 
 class Envelope:
     """The members of one request, while they are read."""
 
     def __init__(self, text: bytes, plan: InferPlan) -> None:
-        self.cursor = Cursor(text)
+        self.text = text
+        self.cursor = Cursor(text, finite=plan.strict)
         self.plan = plan
         self.id = ""
         self.inputs: dict[str, Tensor] = {}
@@ -47,6 +54,8 @@ class Envelope:
         self.order: dict[str, None] = {}
         self.outputs: list[tuple[str, bool | None]] = []
         self.parameters: parameters.Found = {}
+        self.holes: list[Hole] = []
+        """Where the id and the tensors stand."""
 
     def read(self) -> Asked:
         """All of the text. Raises InvalidRequest, InvalidTensor, InvalidJson, NotOffered."""
@@ -64,6 +73,8 @@ class Envelope:
                 read(self)
         if "inputs" not in seen and self.plan.inputs:
             raise InvalidRequest(f'the request has no "inputs"; the model takes {self.plan.takes}')
+        if self.text[cursor.offset :].strip(WHITE_SPACE):
+            raise InvalidJson("more text follows the top value", cursor.offset)
         return self._asked()
 
     def _asked(self) -> Asked:
@@ -91,7 +102,9 @@ def _read_id(envelope: Envelope) -> None:
     if cursor.kind() == "n":  # some clients write what they leave out as null
         cursor.skip()
     else:
+        start = cursor.offset
         envelope.id = cursor.string("$.id")
+        envelope.holes.append(Hole(start, cursor.offset))
 
 
 def _read_parameters(envelope: Envelope) -> None:
@@ -115,6 +128,7 @@ def _read_inputs(envelope: Envelope) -> None:
         tensor = entry.tensor()
         if tensor is not None:
             envelope.inputs[entry.name] = tensor
+            envelope.holes.append(entry.hole())
         else:
             place = entry.behind(envelope.behind_bytes)
             envelope.behind.append(place)
@@ -148,13 +162,3 @@ READERS: Mapping[str, Callable[[Envelope], None]] = {
     "outputs": _read_outputs,
 }
 """The members that mean something."""
-
-
-def read_envelope(text: bytes, plan: InferPlan) -> Asked:
-    """What `text`, all of it one JSON object, asks of the version with that plan."""
-    envelope = Envelope(text, plan)
-    asked = envelope.read()
-    end = envelope.cursor.offset
-    if end != len(text) and text[end:].strip(WHITE_SPACE):
-        raise InvalidJson("more text follows the top value", end)
-    return asked

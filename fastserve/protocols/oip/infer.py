@@ -35,4 +35,4 @@ class Inference:
         try:
             return self._engine.submit(lease, asked, reply.then(encode_infer, plan, form, asked.id))
         except InvalidTensor as error:
-            raise located(error, order, plan) from error
+            raise located(error, asked, order, plan) from error

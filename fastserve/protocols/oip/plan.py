@@ -12,10 +12,11 @@ from msgspec import Struct
 from fastserve.engine.lease import Lease
 from fastserve.http.message import Headers
 from fastserve.protocols.oip.schema import DATATYPES, describe
-from fastserve.types import Batching, DType, Signature, TensorSpec
+from fastserve.types import DType, TensorSpec
 
 if TYPE_CHECKING:
     from fastserve.protocols.oip.envelope import Asked
+    from fastserve.protocols.oip.template import Template
 
 NAME = "oip"
 """The plan's key on the lease."""
@@ -34,13 +35,13 @@ STRING = int(DType.STRING)
 
 
 class InputPlan(Struct, frozen=True, gc=False):
-    """One input: `dtype` is ONNX's number, `item_bytes` 0 for strings."""
+    """One input: `dtype` is ONNX's number, `item_bytes` 0 for strings. `takes_words`: "NaN" in quotes is a number."""
 
     name: str
     dtype: int
     datatype: str
     item_bytes: int
-    is_float: bool
+    takes_words: bool
     shape: tuple[int, ...] | None
 
 
@@ -68,11 +69,15 @@ class Form(Struct, frozen=True):
 
 
 class InferPlan(Struct, frozen=True):
-    """What inference needs of one version. `opening`: of every answer's JSON. `takes`: all inputs, for errors."""
+    """What inference needs of one version. `opening`: of every answer's JSON. `takes`: all inputs, for errors.
+
+    `strict`: NaN and infinities are refused.
+    """
 
     inputs: dict[str, InputPlan]
     outputs: dict[str, OutputPlan]
     batchable: bool
+    strict: bool
     takes: str
     gives: str
     opening: bytes
@@ -83,6 +88,8 @@ class InferPlan(Struct, frozen=True):
     forms: dict[tuple[Wish, ...], Form]
     asked: "dict[bytes, Asked]"
     """Requests without an id of their own and all of whose tensors follow the JSON, by that JSON."""
+    templates: "list[Template]"
+    """The other requests of late, the newest first."""
 
     def form(self, wishes: tuple[Wish, ...]) -> Form:
         """The form of these outputs in this order."""
@@ -97,29 +104,30 @@ def plan_of(lease: Lease) -> InferPlan:
     """The plan of the version that `lease` holds."""
     plan: InferPlan | None = lease.codecs.get(NAME)
     if plan is None:
-        plan = lease.codecs[NAME] = make_plan(
-            lease.model, lease.version, lease.signature, lease.batching, lease.answer_headers
-        )
+        plan = lease.codecs[NAME] = _make_plan(lease)
     return plan
 
 
-def make_plan(model: str, version: int, signature: Signature, batching: Batching, headers: Headers) -> InferPlan:
-    """The plan of a version whose JSON answers carry `headers`."""
+def _make_plan(lease: Lease) -> InferPlan:
+    """It must not hold the lease, which holds it: the last reference would never go."""
+    signature, headers = lease.signature, lease.answer_headers
     outputs = tuple(_output_plan(spec) for spec in signature.outputs)
     every = len(outputs)
     return InferPlan(
-        inputs={spec.name: _input_plan(spec) for spec in signature.inputs},
+        inputs={spec.name: _input_plan(spec, lease.strict) for spec in signature.inputs},
         outputs={output.name: output for output in outputs},
-        batchable=batching.batchable,
+        batchable=lease.batching.batchable,
+        strict=lease.strict,
         takes=describe(signature.inputs),
         gives=describe(signature.outputs),
-        opening=msgspec.json.encode({"model_name": model, "model_version": str(version)})[:-1],
+        opening=msgspec.json.encode({"model_name": lease.model, "model_version": str(lease.version)})[:-1],
         json_headers=headers,
         binary_headers=[("content-type", "application/octet-stream"), *headers[1:]],
         all_json=_form(outputs, (False,) * every, False),
         all_binary=_form(outputs, (True,) * every, False),
         forms={},
         asked={},
+        templates=[],
     )
 
 
@@ -141,14 +149,14 @@ def _form(outputs: tuple[OutputPlan, ...], binary: tuple[bool, ...], chosen: boo
     )
 
 
-def _input_plan(spec: TensorSpec) -> InputPlan:
+def _input_plan(spec: TensorSpec, strict: bool) -> InputPlan:
     strings = spec.dtype is DType.STRING
     return InputPlan(
         name=spec.name,
         dtype=int(spec.dtype),
         datatype=DATATYPES[spec.dtype],
         item_bytes=0 if strings else spec.dtype.numpy.itemsize,
-        is_float=spec.dtype in (DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16),
+        takes_words=spec.dtype.is_float and not strict,
         shape=spec.shape,
     )
 

@@ -75,6 +75,13 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
     return "of any shape" if shape is None else f"[{','.join(map(str, shape))}]"
 
 
+def fits(shape: tuple[int, ...], declared: tuple[int, ...] | None) -> bool:
+    """Whether a tensor of `shape` has the rank and the fixed dimensions that are declared."""
+    if declared is None:
+        return True
+    return len(shape) == len(declared) and all(dim in (-1, size) for dim, size in zip(declared, shape, strict=True))
+
+
 def _tensor_metadata(spec: TensorSpec) -> TensorMetadata:
     # Of an unknown rank the protocol cannot speak; one free dimension comes nearest.
     return TensorMetadata(spec.name, DATATYPES[spec.dtype], (-1,) if spec.shape is None else spec.shape)

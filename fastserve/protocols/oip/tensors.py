@@ -40,6 +40,22 @@ class Behind(Struct, frozen=True, gc=False):
     path: str
 
 
+class Hole(Struct, frozen=True, gc=False):
+    """A value that differs from request to request, from `start` to `end` of the text.
+
+    `name`: of the input whose data it is, which then has `count` elements; empty for the request's id.
+    """
+
+    start: int
+    end: int
+    name: str = ""
+    dtype: int = 0
+    takes_words: bool = False
+    shape: tuple[int, ...] = ()
+    count: int = 0
+    path: str = ""
+
+
 class InputReader:
     """One entry of `inputs`."""
 
@@ -52,7 +68,8 @@ class InputReader:
         self._shape: tuple[int, ...] | None = None
         self._size = -1
         self._data: Tensor | None = None
-        self._data_offset = -1
+        self._data_start = -1
+        self._data_end = -1
 
     def read(self) -> "InputReader":
         """Over the entry at the cursor. Raises InvalidTensor, InvalidJson, NotOffered."""
@@ -79,6 +96,21 @@ class InputReader:
     def tensor(self) -> Tensor | None:
         """What stood in the JSON, in its shape; None where the data is binary."""
         return self._data
+
+    def hole(self) -> Hole:
+        """Where the tensor stood in the JSON."""
+        known = self._known()
+        assert self._data is not None
+        return Hole(
+            start=self._data_start,
+            end=self._data_end,
+            name=known.name,
+            dtype=known.dtype,
+            takes_words=known.takes_words,
+            shape=self._data.shape,
+            count=self._data.size,
+            path=f"{self._path}.data",
+        )
 
     def behind(self, offset: int) -> Behind:
         """Where the data is, of an entry without any; the binary data before it ends at `offset`."""
@@ -119,13 +151,15 @@ class InputReader:
 
     def _read_data(self) -> None:
         cursor = self._cursor
+        if cursor.kind() == "n":  # some clients write what they leave out as null
+            cursor.skip()
+            return
+        self._data_start = cursor.offset
         if self._input is not None and self._datatype == self._input.datatype:
             self._data = self._tensor(self._input)
-        elif cursor.kind() != "n":
-            self._data_offset = cursor.offset
-            cursor.skip()
         else:
             cursor.skip()
+        self._data_end = cursor.offset
 
     _READERS: ClassVar[dict[str, Callable[["InputReader"], None]]] = {
         "name": _read_name,
@@ -135,16 +169,12 @@ class InputReader:
         "data": _read_data,
     }
 
-    def _tensor(self, known: InputPlan) -> Tensor | None:
+    def _tensor(self, known: InputPlan) -> Tensor:
         cursor = self._cursor
         path = f"{self._path}.data"
-        kind = cursor.kind()
-        if kind == "n":
-            cursor.skip()
-            return None
-        if kind != "[":
+        if cursor.kind() != "[":
             raise InvalidTensor(expected=f"list of {known.datatype} elements", got=cursor.excerpt(), path=path)
-        return cursor.tensor(known.dtype, path, known.is_float)
+        return cursor.tensor(known.dtype, path, known.takes_words)
 
     def _finish(self) -> None:
         known, shape = self._input, self._shape
@@ -157,9 +187,9 @@ class InputReader:
                 got=self._datatype,
                 path=f"{self._path}.datatype",
             )
-        if self._data_offset >= 0:
+        if self._data_start >= 0 and self._data is None:
             after = self._cursor.offset
-            self._cursor.seek(self._data_offset)
+            self._cursor.seek(self._data_start)
             self._data = self._tensor(known)
             self._cursor.seek(after)
         self._check_data(known, shape)
