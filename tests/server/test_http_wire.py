@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import msgspec
+import numpy as np
 import pytest
 from onnx import TensorProto as T
 
@@ -115,7 +116,7 @@ def test_a_query_and_a_content_type_are_not_looked_at(wire: Wire):
 
 def test_a_page_asks_first_and_then_posts(wire: Wire):
     asks = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
-    for path in (PREDICT, "/readyz", "/nowhere"):
+    for path in (PREDICT, "/v2/models/same/infer", "/readyz", "/nowhere"):
         wire.head("OPTIONS", path, f"Origin: {PAGE}", *asks)
         asked = wire.answer()
         assert (asked.status, asked.body) == (200, b"")
@@ -149,6 +150,28 @@ def test_a_long_answer_is_compressed_for_who_asks(wire: Wire, asked: str, unpack
     short = wire.post(PREDICT, GOOD, f"Accept-Encoding: {asked}")
     assert is_good(short)
     assert "content-encoding" not in short.headers
+
+
+@pytest.mark.parametrize(("asked", "unpack"), [("gzip", gzip.decompress), ("deflate", zlib.decompress)])
+def test_the_inference_header_counts_bytes_before_they_are_compressed(
+    wire: Wire, asked: str, unpack: Callable[[bytes], bytes]
+):
+    rows = np.arange(20_000, dtype=np.int64).reshape(-1, 2)
+    tensor = {
+        "name": "x",
+        "datatype": "INT64",
+        "shape": list(rows.shape),
+        "parameters": {"binary_data_size": rows.nbytes},
+    }
+    head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    length = f"Inference-Header-Content-Length: {len(head)}"
+    packed = gzip.compress(head + rows.tobytes())
+    answer = wire.post("/v2/models/same/infer", packed, length, "Content-Encoding: gzip", f"Accept-Encoding: {asked}")
+    assert answer.headers["content-encoding"] == asked
+    body = unpack(answer.body)
+    at = int(answer.headers["inference-header-content-length"])
+    assert msgspec.json.decode(body[:at])["outputs"][0]["shape"] == [10_000, 2]
+    assert body[at:] == rows.tobytes()
 
 
 # --- HTTP/1.0, and clients that ask before they send
