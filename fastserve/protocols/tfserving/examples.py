@@ -13,16 +13,21 @@ from msgspec import Struct
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import MAX_QUOTED_CHARS, InvalidRequest, InvalidTensor, quoted
-from fastserve.protocols.tfserving.envelope import enter_body, read_signature_name, skipped
+from fastserve.protocols.tfserving.envelope import MAX_DEPTH, enter_body, read_signature_name, skipped
 from fastserve.protocols.tfserving.schema import SIGNATURE_NAME
-from fastserve.types import DType
+from fastserve.types import DType, Tensor
 
 MIN_INT64 = -(2**63)
 MAX_INT64 = 2**63 - 1
 MAX_UINT64 = 2**64 - 1
 
+LONG_LIST_BYTES = 1024
+"""Longer lists of numbers are read without making Python objects of them, and from 16 kB on without the GIL."""
+
 Element = int | float | bool | str
-Feature = Element | list[Element]
+Feature = Element | list[Element] | Tensor
+"""A lone value, or a flat list; long lists of numbers as an int64 or float64 array."""
+
 Features = dict[str, Feature]
 
 _INTEGERS = frozenset({int, bool})
@@ -30,6 +35,7 @@ _PLAIN_KINDS: tuple[set[type], ...] = (set(), {float}, {str})
 _KIND_NAMES: dict[type, str] = {int: "int64", bool: "int64", float: "float", str: "bytes"}
 _JSON_TYPES = {"{": "Object", "[": "Array", '"': "String", "0": "Number", "t": "True", "f": "False", "n": "Null"}
 _ABSENT: Any = object()
+_MARKS = bytes.maketrans(b"eEnaNIfity", b"." * 10)
 
 
 class Examples(Struct, frozen=True, gc=False):
@@ -69,7 +75,7 @@ def _read(body: bytes, context: Features, names: Sequence[str], strict: bool) ->
     cursor.enter_array()
     count = 0
     while cursor.next_item():
-        _append(_read_features(cursor, count), context, names, columns, count)
+        _append(_read_features(cursor, body, count, strict), context, names, columns, count)
         count += 1
     return Examples(count, columns, context)
 
@@ -93,7 +99,7 @@ def _read_envelope(body: bytes, strict: bool) -> tuple[str, Features]:
     seen = False
     while (key := cursor.next_key()) is not None:
         if key == "context" and context is None:
-            context = _read_features(cursor, -1)
+            context = _read_features(cursor, body, -1, strict)
         elif key == "examples" and not seen:
             seen, fault = True, _fault(cursor)
             cursor.skip()
@@ -134,7 +140,7 @@ def _append(
         column.append(feature)
 
 
-def _read_features(cursor: Cursor, example: int) -> Features:
+def _read_features(cursor: Cursor, body: bytes, example: int, strict: bool) -> Features:
     """The object of features at the cursor; the first of duplicate keys counts."""
     kind = cursor.kind()
     if kind != "{":
@@ -142,17 +148,58 @@ def _read_features(cursor: Cursor, example: int) -> Features:
         raise InvalidRequest(
             f"Example must be JSON object but got JSON {got}: {skipped(cursor)} - at `{_parent(example)}`"
         )
-    try:
-        features: dict[str, Any] = cursor.value("")
-    except InvalidTensor as error:
-        raise error.at(_parent(example)) from error
-    for name, value in features.items():
+    features: Features = {}
+    cursor.enter_object()
+    while (name := cursor.next_key()) is not None:
+        if name in features:
+            cursor.skip()
+            continue
+        kind = cursor.kind()
+        if kind == "[":
+            features[name] = _read_list(cursor, body, name, example, strict)
+            continue
+        value = _value(cursor, name, example)
         kind_of = type(value)
-        if kind_of is list:
-            features[name] = _list(value, name, example)
-        elif kind_of is not float and kind_of is not str and not (kind_of is int and MIN_INT64 <= value <= MAX_INT64):
+        if kind_of is float or kind_of is str or (kind_of is int and MIN_INT64 <= value <= MAX_INT64):
+            features[name] = value
+        else:
             features[name] = _element(value, name, place(name, example))
     return features
+
+
+def _value(cursor: Cursor, name: str, example: int) -> Any:
+    try:
+        return cursor.value("")
+    except InvalidTensor as error:
+        raise error.at(place(name, example)) from error
+
+
+def _read_list(cursor: Cursor, body: bytes, name: str, example: int, strict: bool) -> Feature:
+    start = cursor.offset
+    cursor.skip()
+    text = body[start : cursor.offset]
+    if len(text) > LONG_LIST_BYTES:
+        numbers = _long_numbers(text, strict)
+        if numbers is not None:
+            return numbers
+    return _list(_value(Cursor(text, MAX_DEPTH, strict), name, example), name, example)
+
+
+def _long_numbers(text: bytes, strict: bool) -> Tensor | None:
+    """The list of numbers in `text`, without making Python objects of them; None where it is not one of a single kind."""
+    # What is left tells kinds apart: whole numbers leave nothing between commas, others leave points and letters.
+    marks = text.translate(_MARKS, b"0123456789+- \t\r\n")
+    inside = marks[1:-1]
+    if inside.strip(b".,") or not text[1:-1].strip():
+        return None
+    try:
+        if b"." not in inside:
+            return Cursor(text, MAX_DEPTH, strict).tensor(DType.INT64, "")
+        if not inside.startswith(b",") and not inside.endswith(b",") and b",," not in inside:
+            return Cursor(text, MAX_DEPTH, strict).tensor(DType.DOUBLE, "")
+    except InvalidTensor:
+        return None
+    return None
 
 
 def _list(values: list[Any], name: str, example: int) -> list[Element]:

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from fastserve.errors import InvalidRequest, InvalidTensor
-from fastserve.protocols.tfserving.examples import Element, Examples, Feature, described
+from fastserve.protocols.tfserving.examples import Examples, Feature, described
 from fastserve.types import DType, Tensor, TensorSpec, first_non_finite
 
 MAX_SHARED_VALUES = 1 << 22
@@ -20,6 +20,7 @@ MAX_SHARED_VALUES = 1 << 22
 _WHOLE: frozenset[type] = frozenset({int, bool})
 _NUMBERS: frozenset[type] = frozenset({int, bool, float})
 _TEXTS: frozenset[type] = frozenset({str})
+_LISTS = (list, np.ndarray)
 
 
 class InputPlan(Struct, frozen=True, gc=False):
@@ -70,76 +71,111 @@ def _refusal(spec: TensorSpec) -> str:
     return ""
 
 
+class _Column(Struct, frozen=True, gc=False):
+    """One input's feature in every example. `width`: values that each gives."""
+
+    plan: InputPlan
+    examples: Examples
+    index: int
+    features: list[Feature]
+    kinds: set[type]
+    width: int
+
+    def path(self, example: int) -> str:
+        return self.examples.path(self.plan.name, self.index, example)
+
+    def misfit(self, at: int) -> InvalidTensor:
+        """The error for the value at that place among all."""
+        example, element = divmod(at, self.width)
+        feature = self.features[example]
+        path = self.path(example) + (f"[{element}]" if isinstance(feature, _LISTS) else "")
+        return InvalidTensor(expected=self.plan.wanted, got=described(_values(feature)[element]), path=path)
+
+
 def make_tensor(examples: Examples, index: int, plan: InputPlan, body_bytes: int) -> Tensor:
     """The tensor of input `index` of the names that were read. Raises InvalidRequest, InvalidTensor."""
-    column = examples.columns[index]
-    count = examples.count
-    kinds = set(map(type, column))
-    if list not in kinds:
-        width, flat = 1, column
-    elif len(kinds) == 1:
-        width, flat = len(column[0]), None  # type: ignore[arg-type]
-    else:
-        width, flat = _size(column[0]), None
-    _check_width(examples, index, plan, width, kinds)
-    if width * count > max(MAX_SHARED_VALUES, body_bytes):
+    features = examples.columns[index]
+    width = _size(features[0])
+    column = _Column(plan, examples, index, features, set(map(type, features)), width)
+    _check_width(column)
+    if width * examples.count > max(MAX_SHARED_VALUES, body_bytes):
         raise InvalidRequest(
-            f"the context's feature {plan.name} of {width} values is too large for {count} examples: at most"
+            f"the context's feature {plan.name} of {width} values is too large for {examples.count} examples: at most"
             f" {MAX_SHARED_VALUES} values of one input may come of it"
         )
-    elements: list[Any] = flat if flat is not None else list(chain.from_iterable(map(_values, column)))
-    lone = plan.dims is None and list not in kinds
-    return _converted(elements, width, examples, index, plan).reshape(_shape(plan, count, width, lone))
+    return _converted(column).reshape(_shape(column))
 
 
-def _shape(plan: InputPlan, count: int, width: int, lone: bool) -> tuple[int, ...]:
-    if plan.dims is None:
-        return (count,) if lone else (count, width)
-    free = -1 if width == 0 else width // math.prod(dim for dim in plan.dims if dim > 0)
-    return (count, *(max(free, 0) if dim == -1 else dim for dim in plan.dims))
+def _shape(column: _Column) -> tuple[int, ...]:
+    count, width, dims = column.examples.count, column.width, column.plan.dims
+    if dims is None:
+        return (count,) if column.kinds.isdisjoint(_LISTS) else (count, width)
+    free = width // math.prod(dim for dim in dims if dim != -1) if -1 in dims else 0
+    return (count, *(free if dim == -1 else dim for dim in dims))
 
 
-def _check_width(examples: Examples, index: int, plan: InputPlan, width: int, kinds: set[type]) -> None:
-    """Raise where the first example gives a number of values that does not fit the input, or another one than the first."""
-    fixed = math.prod(dim for dim in plan.dims or () if dim != -1)
+def _check_width(column: _Column) -> None:
+    """Raise where an example gives a number of values that does not fit the input, or another one than the first."""
+    plan, width = column.plan, column.width
     if plan.width >= 0:
-        wanted, fits = _values_text(plan.width), width == plan.width
+        expected, fits = _values_text(plan.width), width == plan.width
     else:
-        wanted, fits = f"a number of values that {fixed} divides", fixed > 0 and width % fixed == 0
+        fixed = math.prod(dim for dim in plan.dims or () if dim != -1)
+        expected, fits = f"a number of values that {fixed} divides", fixed > 0 and width % fixed == 0
     if not fits:
-        raise InvalidTensor(expected=wanted, got=_values_text(width), path=examples.path(plan.name, index, 0))
-    if list not in kinds:
+        raise InvalidTensor(expected=expected, got=_values_text(width), path=column.path(0))
+    if column.kinds.isdisjoint(_LISTS):
         return
-    for example, feature in enumerate(examples.columns[index]):
+    for example, feature in enumerate(column.features):
         if _size(feature) != width:
             expected = _values_text(width) + ("" if plan.width >= 0 else " as in the first example")
-            path = examples.path(plan.name, index, example)
-            raise InvalidTensor(expected=expected, got=_values_text(_size(feature)), path=path)
+            raise InvalidTensor(expected=expected, got=_values_text(_size(feature)), path=column.path(example))
 
 
-def _converted(elements: list[Any], width: int, examples: Examples, index: int, plan: InputPlan) -> Tensor:
-    """The elements as a flat array of the input's type."""
-    if not plan.kinds.issuperset(map(type, elements)):
-        raise _misfit(_first_other(elements, plan.kinds), elements, width, examples, index, plan)
-    if plan.dtype is DType.STRING:
-        texts: Tensor = np.empty(len(elements), dtype=object)
-        texts[:] = elements
-        return texts
-    if plan.dtype.is_float:
-        numbers = _floats(elements, plan.dtype)
-        found = first_non_finite(numbers, plan.dtype) if plan.strict else None
-        if found is not None:
-            raise _misfit(found.indices[0], elements, width, examples, index, plan)
-        return numbers
-    numbers = np.array(elements, dtype=np.int64)
-    bad = _out_of_range(numbers, plan.dtype)
+def _converted(column: _Column) -> Tensor:
+    """All values as a flat array of the input's type."""
+    dtype = column.plan.dtype
+    if column.kinds == {np.ndarray}:
+        numbers = _joined(column)
+    else:
+        elements = _elements(column)
+        if dtype is DType.STRING:
+            texts: Tensor = np.empty(len(elements), dtype=object)
+            texts[:] = elements
+            return texts
+        numbers = np.array(elements, dtype=np.float64 if dtype.is_float else np.int64)
+    bad = -1
+    if not dtype.is_float:
+        bad = _out_of_range(numbers, dtype)
+    tensor = _floats(numbers, dtype) if dtype.is_float else numbers.astype(dtype.numpy, copy=False)
+    if column.plan.strict:
+        found = first_non_finite(tensor, dtype)
+        bad = bad if found is None else found.indices[0]
     if bad >= 0:
-        raise _misfit(bad, elements, width, examples, index, plan)
-    return numbers.astype(plan.dtype.numpy)
+        raise column.misfit(bad)
+    return tensor
 
 
-def _first_other(elements: list[Element], kinds: frozenset[type]) -> int:
-    return next(index for index, element in enumerate(elements) if type(element) not in kinds)
+def _elements(column: _Column) -> list[Any]:
+    """All values, of kinds that feed the input."""
+    elements: list[Any] = list(column.features)
+    if not column.kinds.isdisjoint(_LISTS):
+        elements = list(chain.from_iterable(map(_values, column.features)))
+    kinds = column.plan.kinds
+    if not kinds.issuperset(map(type, elements)):
+        raise column.misfit(next(at for at, element in enumerate(elements) if type(element) not in kinds))
+    return elements
+
+
+def _joined(column: _Column) -> Tensor:
+    """All values of lists that were long, of kinds that feed the input."""
+    dtype = column.plan.dtype
+    arrays: list[Tensor] = [feature for feature in column.features if isinstance(feature, np.ndarray)]
+    fitting = "" if dtype is DType.STRING else "if" if dtype.is_float else "i"
+    for example, array in enumerate(arrays):
+        if array.dtype.kind not in fitting:
+            raise column.misfit(example * column.width)
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _out_of_range(numbers: Tensor, dtype: DType) -> int:
@@ -151,12 +187,12 @@ def _out_of_range(numbers: Tensor, dtype: DType) -> int:
     return int(strayed.argmax()) if strayed.any() else -1
 
 
-def _floats(elements: list[Any], dtype: DType) -> Tensor:
+def _floats(numbers: Tensor, dtype: DType) -> Tensor:
     # As predict reads them: past the type's range is infinite, below it zero, without a word.
     with np.errstate(over="ignore", under="ignore"):
-        if dtype is not DType.BFLOAT16:
-            return np.array(elements, dtype=dtype.numpy)
-        return _bfloat16_bits(np.array(elements, dtype=np.float64))
+        if dtype is DType.BFLOAT16:
+            return _bfloat16_bits(numbers.astype(np.float64, copy=False))
+        return numbers.astype(dtype.numpy, copy=False)
 
 
 def _bfloat16_bits(numbers: Tensor) -> Tensor:
@@ -170,22 +206,15 @@ def _bfloat16_bits(numbers: Tensor) -> Tensor:
     return np.where(np.isnan(numbers), 0x7FC0, rounded).astype(np.uint16)
 
 
-def _misfit(
-    at: int, elements: list[Element], width: int, examples: Examples, index: int, plan: InputPlan
-) -> InvalidTensor:
-    example, element = divmod(at, width)
-    path = examples.path(plan.name, index, example)
-    if isinstance(examples.columns[index][example], list):
-        path += f"[{element}]"
-    return InvalidTensor(expected=plan.wanted, got=described(elements[at]), path=path)
-
-
 def _values(feature: Feature) -> list[Any]:
+    if isinstance(feature, np.ndarray):
+        values: list[Any] = feature.tolist()
+        return values
     return feature if isinstance(feature, list) else [feature]
 
 
 def _size(feature: Feature) -> int:
-    return len(feature) if isinstance(feature, list) else 1
+    return len(feature) if isinstance(feature, _LISTS) else 1
 
 
 def _values_text(count: int) -> str:
