@@ -478,10 +478,7 @@ cdef class Cursor:
             return p[0] == c"t"
         if p[0] == c"n":
             return None
-        try:
-            return int(token)
-        except ValueError:
-            return float(token)
+        return int(token) if token.lstrip(b"-").isdigit() else float(token)
 
     # ---- tensors -----------------------------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ def _long_numbers(text: bytes, strict: bool) -> Tensor | None:
     # What is left tells kinds apart: whole numbers leave nothing between commas, others leave points and letters.
     marks = text.translate(_MARKS, b"0123456789+- \t\r\n")
     inside = marks[1:-1]
-    if inside.strip(b".,") or not text[1:-1].strip():
+    if inside.translate(None, b".,") or not text[1:-1].strip():
         return None
     try:
         if b"." not in inside:

@@ -4,6 +4,7 @@ Thread: any; pure functions. Memory: a plan lives as long as its lease; tensors 
 """
 
 import math
+from array import array
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,7 @@ _WHOLE: frozenset[type] = frozenset({int, bool})
 _NUMBERS: frozenset[type] = frozenset({int, bool, float})
 _TEXTS: frozenset[type] = frozenset({str})
 _LISTS = (list, np.ndarray)
+_CODES = {DType.FLOAT: "f", DType.DOUBLE: "d"}
 
 
 class InputPlan(Struct, frozen=True, gc=False):
@@ -41,14 +43,17 @@ class InputPlan(Struct, frozen=True, gc=False):
     """Why no feature can feed it; mostly empty."""
     strict: bool
     """Whether NaN and infinities are refused."""
+    code: str
+    """The type in the words of the buffer protocol, where values may be taken as they are; else empty."""
 
 
 def input_plan(spec: TensorSpec, strict: bool) -> InputPlan:
     """The plan of one input."""
     dims = None if spec.shape is None else spec.shape[1:]
     width = -1 if dims is None or -1 in dims else math.prod(dims)
+    code = "" if strict or width < 0 else _CODES.get(spec.dtype, "")
     kinds, wanted = _kinds(spec.dtype, strict)
-    return InputPlan(spec.name, spec.dtype, dims, width, kinds, wanted, _refusal(spec), strict)
+    return InputPlan(spec.name, spec.dtype, dims, width, kinds, wanted, _refusal(spec), strict, code)
 
 
 def _kinds(dtype: DType, strict: bool) -> tuple[frozenset[type], str]:
@@ -95,6 +100,9 @@ class _Column(Struct, frozen=True, gc=False):
 def make_tensor(examples: Examples, index: int, plan: InputPlan, body_bytes: int) -> Tensor:
     """The tensor of input `index` of the names that were read. Raises InvalidRequest, InvalidTensor."""
     features = examples.columns[index]
+    plain = _plain(features, examples.count, plan)
+    if plain is not None:
+        return plain
     width = _size(features[0])
     column = _Column(plan, examples, index, features, set(map(type, features)), width)
     _check_width(column)
@@ -104,6 +112,16 @@ def make_tensor(examples: Examples, index: int, plan: InputPlan, body_bytes: int
             f" {MAX_SHARED_VALUES} values of one input may come of it"
         )
     return _converted(column).reshape(_shape(column))
+
+
+def _plain(features: list[Feature], count: int, plan: InputPlan) -> Tensor | None:
+    """The tensor of what is sent most, lone values or one example, of values that may be taken as they are; else None."""
+    values: Any = features if plan.width == 1 else features[0] if count == 1 else None
+    if not plan.code or type(values) is not list or len(values) != plan.width * count or plan.dims is None:
+        return None
+    if not plan.kinds.issuperset(map(type, values)):
+        return None
+    return np.frombuffer(array(plan.code, values), plan.code).reshape(count, *plan.dims)
 
 
 def _shape(column: _Column) -> tuple[int, ...]:
@@ -143,11 +161,13 @@ def _converted(column: _Column) -> Tensor:
             texts: Tensor = np.empty(len(elements), dtype=object)
             texts[:] = elements
             return texts
-        numbers = np.array(elements, dtype=np.float64 if dtype.is_float else np.int64)
-    bad = -1
-    if not dtype.is_float:
-        bad = _out_of_range(numbers, dtype)
-    tensor = _floats(numbers, dtype) if dtype.is_float else numbers.astype(dtype.numpy, copy=False)
+        # The buffer protocol's types round as C does: nothing is said of what is out of range.
+        code = "f" if dtype is DType.FLOAT else "d" if dtype.is_float else "q"
+        numbers = np.frombuffer(array(code, elements), dtype=code)
+    if dtype.is_float:
+        bad, tensor = -1, _floats(numbers, dtype)
+    else:
+        bad, tensor = _out_of_range(numbers, dtype), numbers.astype(dtype.numpy, copy=False)
     if column.plan.strict:
         found = first_non_finite(tensor, dtype)
         bad = bad if found is None else found.indices[0]
@@ -172,8 +192,8 @@ def _joined(column: _Column) -> Tensor:
     dtype = column.plan.dtype
     arrays: list[Tensor] = [feature for feature in column.features if isinstance(feature, np.ndarray)]
     fitting = "" if dtype is DType.STRING else "if" if dtype.is_float else "i"
-    for example, array in enumerate(arrays):
-        if array.dtype.kind not in fitting:
+    for example, numbers in enumerate(arrays):
+        if numbers.dtype.kind not in fitting:
             raise column.misfit(example * column.width)
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -188,6 +208,8 @@ def _out_of_range(numbers: Tensor, dtype: DType) -> int:
 
 
 def _floats(numbers: Tensor, dtype: DType) -> Tensor:
+    if numbers.dtype == dtype.numpy:
+        return numbers
     # As predict reads them: past the type's range is infinite, below it zero, without a word.
     with np.errstate(over="ignore", under="ignore"):
         if dtype is DType.BFLOAT16:
