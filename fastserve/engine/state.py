@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from fastserve.engine.registry import UNLOADED_REASON, OnDisk
 from fastserve.errors import FastServeError
+from fastserve.repository.policy import wanted_versions
 from fastserve.types import VersionState, VersionStatus
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -81,13 +82,23 @@ def entries_of(model: str, state: State, view: View) -> list[IndexEntry]:
     """The same of one model."""
     disk = state.models.get(model)
     entries = {s.version: IndexEntry(model, s.version, s.state, s.reason) for s in view.report.models.get(model, ())}
-    reason = UNLOADED_REASON if disk is not None and disk.unloaded else "on disk, and not chosen by the version policy"
-    for number in disk.versions if disk is not None else ():
-        entries.setdefault(number, IndexEntry(model, number, VersionState.UNLOADED, reason))
+    if disk is not None:
+        for number in disk.versions:
+            entries.setdefault(number, _unseen(number, disk))
     if not entries:
         problems = "; ".join(disk.problems) if disk is not None else ""
         return [IndexEntry(model, None, VersionState.UNLOADED, problems)]
     return [entries[number] for number in sorted(entries, reverse=True)]
+
+
+def _unseen(number: int, disk: OnDisk) -> IndexEntry:
+    """A version on disk that no worker has said anything of."""
+    name = disk.config.name
+    if disk.unloaded:
+        return IndexEntry(name, number, VersionState.UNLOADED, UNLOADED_REASON)
+    if number in wanted_versions(disk.policy, disk.versions):
+        return IndexEntry(name, number, VersionState.LOADING)
+    return IndexEntry(name, number, VersionState.UNLOADED, "on disk, and not chosen by the version policy")
 
 
 def merged(reports: Iterable[Report]) -> Report:
