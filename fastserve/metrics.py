@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -146,21 +146,68 @@ class _Asked:
     over: Over
 
 
+class Made(Struct, frozen=True):
+    """A counter or histogram, and where its cells are."""
+
+    name: str
+    kind: _Kind
+    text: str
+    labels: Labels
+    at: int
+    bounds: tuple[int, ...] = ()
+    scale: float = 1.0
+
+
+class Cells(Protocol):
+    """Where the cells lie; asked under the metrics' lock."""
+
+    def page(self, count: int) -> tuple[np.ndarray[Any, Any], int]:
+        """At least `count` cells, all zero, and the place of the first one."""
+
+    def made(self, made: Made) -> None:
+        """A series counts in its cells from now on."""
+
+    def dropped(self, labels: Mapping[str, str]) -> None:
+        """The series with all of these labels are gone."""
+
+
+class PrivateCells:
+    """Cells that only this process reads."""
+
+    def page(self, count: int) -> tuple[np.ndarray[Any, Any], int]:
+        """A fresh array."""
+        return np.zeros(max(PAGE_CELLS, count), np.int64), 0
+
+    def made(self, made: Made) -> None:
+        """Nobody wants to know."""
+
+    def dropped(self, labels: Mapping[str, str]) -> None:
+        """Nobody wants to know."""
+
+
 class Metrics:
     """The series of one worker. Label values may come from outside: they are escaped, and never fail to render."""
 
-    def __init__(self) -> None:
+    def __init__(self, cells: Cells | None = None) -> None:
         self._lock = Lock()
         self._families: dict[str, _Family] = {}
         self._asked: dict[str, _Asked] = {}
+        self._source: Cells = cells or PrivateCells()
         self._page = np.zeros(0, np.int64)
+        self._page_at = 0
         self._used_cells = 0
 
     def counter(self, name: str, text: str, labels: Mapping[str, str]) -> Counter:
         """Answer the counter of that name (it ends in `_total`) and labels, made when it is not there."""
         if not name.endswith("_total"):
             raise ValueError(f"expected a counter's name to end in _total, got {name}")
-        series = self._series(name, "counter", text, labels, lambda: Counter(*self._cells(1)))
+
+        def make() -> _Series:
+            cells, first = self._cells(1)
+            self._source.made(Made(name, "counter", text, _identity(labels), self._page_at + first))
+            return Counter(cells, first)
+
+        series = self._series(name, "counter", text, labels, make)
         assert isinstance(series, Counter)
         return series
 
@@ -173,7 +220,10 @@ class Metrics:
         """
 
         def make() -> _Series:
-            return _Scaled(Histogram(*self._cells(len(bounds) + 2), bounds), bounds, scale)
+            cells, first = self._cells(len(bounds) + 2)
+            one = _Scaled(Histogram(cells, first, bounds), bounds, scale)
+            self._source.made(Made(name, "histogram", text, _identity(labels), self._page_at + first, bounds, scale))
+            return one
 
         series = self._series(name, "histogram", text, labels, make)
         assert isinstance(series, _Scaled)
@@ -202,6 +252,7 @@ class Metrics:
             for family in self._families.values():
                 for identity in [identity for identity in family.series if wanted <= set(identity)]:
                     del family.series[identity]
+            self._source.dropped(dict(wanted))
 
     def text(self) -> bytes:
         """Everything, in Prometheus text exposition format."""
@@ -262,7 +313,7 @@ class Metrics:
     def _cells(self, count: int) -> tuple[np.ndarray[Any, Any], int]:
         """`count` cells that nobody has, all zero: their page and the first one's index. Under the lock."""
         if self._used_cells + count > len(self._page):
-            self._page = np.zeros(max(PAGE_CELLS, count), np.int64)
+            self._page, self._page_at = self._source.page(count)
             self._used_cells = 0
         first = self._used_cells
         self._used_cells += count

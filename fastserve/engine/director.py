@@ -41,9 +41,17 @@ _log = logging.getLogger(__name__)
 class Looks(Protocol):
     """The catalogue: what there is now."""
 
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-    configured: tuple[str, ...]
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong outside of single models."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the configuration says and is not applied."""
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """Models that the configuration names, there or not."""
 
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         """Every model there is; the files of those in `finished` are taken as they are, however young."""

@@ -165,8 +165,9 @@ class Engine:
         """Every known version of a model, newest first, as all workers serve it. Raises ModelNotFound."""
         own = self._registry.status(model)
         view = self.control.view()
-        together = view.report.models.get(self._registry.name_of(model)) if view is not None else None
-        return own if together is None else list(together)
+        if view is None or view.workers == 1:  # nobody knows better, and nobody sooner
+            return own
+        return list(view.report.models.get(self._registry.name_of(model), own))
 
     def index(self) -> list[IndexEntry]:
         """Every model and version, served or not, as of the last look; `control.index` looks first."""
@@ -190,7 +191,7 @@ class Engine:
     def started(self) -> bool:
         """Whether the first look is through, in all workers: every model that was there is loaded or has failed."""
         view = self.control.view()
-        return self._at_start is not None and (view is None or view.report.started)
+        return self._at_start is not None if view is None else view.report.started
 
     def not_ready(self) -> str:
         """Why requests should go elsewhere; empty when they should come.
@@ -201,7 +202,7 @@ class Engine:
         if self.draining:
             return "draining: the server is shutting down"
         view = self.control.view()
-        return self._own_not_ready() or (view.report.not_ready if view is not None else "")
+        return self._own_not_ready() if view is None or self._at_start is None else view.report.not_ready
 
     def report(self) -> Report:
         """What this process serves now."""

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fastserve.config import Config, ServerConfig, load_config
@@ -24,8 +25,12 @@ from fastserve.http.logged import LoggedReply
 from fastserve.http.rights import Rights, is_loopback_name
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
+from fastserve.metrics import Metrics
 from fastserve.protocols.table import PROTOCOLS
 from fastserve.server.admin import Admin
+from fastserve.server.hub import Line
+from fastserve.server.ledger import SharedCells
+from fastserve.server.member import Member
 
 SWITCH_S = 0.0005
 """An executor thread that runs Python gives way to a door's thread after this (Python's own default is ten times as long)."""
@@ -36,8 +41,13 @@ Started = Callable[[Engine], None]
 class App:
     """Engine, protocols and doors of one worker; they exist from start-up to shutdown."""
 
-    def __init__(self, config: Config | None = None, on_started: Started | None = None) -> None:
+    def __init__(
+        self, config: Config | None = None, on_started: Started | None = None, line: Line | None = None
+    ) -> None:
+        """`line`: to the parent that directs several workers; without one this process is alone."""
         self._config = config
+        self._line = line
+        self._admitted = asyncio.Event()
         self._on_started = on_started
         self._engine: Engine | None = None
         self._asgi: AsgiDoor | None = None
@@ -56,7 +66,9 @@ class App:
         """Make the engine, begin to load, open the doors. Models load while health is answered already."""
         sys.setswitchinterval(SWITCH_S)
         config = self._config or load_config(env=os.environ)
-        engine = self._engine = Engine(config)
+        engine = self._engine = (
+            self._alone(config) if self._line is None else self._with_others(config, self._line, loop)
+        )
         protocols = [protocol(engine) for protocol in PROTOCOLS]
         server = config.server
         self.site = Site(
@@ -82,6 +94,21 @@ class App:
             return None
         text = "Lines that the access log had no room for."
         return AccessLog(server.access_log, engine.metrics.counter("fastserve_access_log_dropped_total", text, {}).add)
+
+    def _alone(self, config: Config) -> Engine:
+        self._admitted.set()
+        return Engine(config)
+
+    def _with_others(self, config: Config, line: Line, loop: asyncio.AbstractEventLoop) -> Engine:
+        cells = SharedCells(line.file)
+
+        def admitted() -> None:
+            with suppress(RuntimeError):  # the loop is closed: we are on our way out
+                loop.call_soon_threadsafe(self._admitted.set)
+
+        if not line.successor:
+            self._admitted.set()
+        return Engine(config, Metrics(cells), connect=lambda engine: Member(line, cells, engine, admitted))
 
     def _first_look_done(self, engine: Engine) -> None:
         """The loading thread: what exists now stays, so the collector need not look at it again and again."""
@@ -109,6 +136,7 @@ class App:
         self.draining = True
         if self._engine is not None:
             self._engine.draining = True
+        self._admitted.set()
         if self.site is not None:
             self.site.drain()
 
@@ -131,9 +159,10 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """RSGI start-up."""
+        """RSGI start-up. A worker that replaces one that died takes requests when it has what the others have."""
         self._listen_for_signals(loop)
         self.start(loop)
+        loop.run_until_complete(self._admitted.wait())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """RSGI shutdown."""
@@ -151,6 +180,7 @@ class App:
                 loop = asyncio.get_running_loop()
                 self._listen_for_signals(loop)
                 self.start(loop)
+                await self._admitted.wait()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await asyncio.get_running_loop().run_in_executor(None, self.stop)
@@ -166,9 +196,9 @@ class App:
             return  # not the main thread's loop: whoever embeds us has its own way to drain
 
 
-def create_app(config: Config, on_started: Started | None = None) -> App:
+def create_app(config: Config, on_started: Started | None = None, line: Line | None = None) -> App:
     """An app that serves `config`; `on_started` is called on the loading thread once the first look is through."""
-    return App(config, on_started)
+    return App(config, on_started, line)
 
 
 app = App()

@@ -7,6 +7,7 @@ are forked from it, and onnxruntime's threads do not survive a fork.
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -20,14 +21,17 @@ from msgspec.structs import replace
 
 from fastserve import logs
 from fastserve.config import Config, ServerConfig
+from fastserve.engine.catalog import Catalog
 from fastserve.engine.engine import Engine
 from fastserve.errors import ConfigError
 from fastserve.http.rights import is_loopback_name
 from fastserve.lines import LineFile
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
+from fastserve.server.ending import STOP, settle_in
+from fastserve.server.hub import Hub, Line
 from fastserve.server.startup import announce
-from fastserve.server.supervisor import Supervisor, settle_in
+from fastserve.server.supervisor import Supervisor
 
 MAX_WAITING_CONNECTIONS = 2048
 MAX_REQUESTS_IN_FLIGHT = 16_384
@@ -48,36 +52,39 @@ def serve(config: Config) -> int:
     _warn_if_open(server)
     if server.access_log is not None:
         LineFile(server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here
+    multiprocessing.set_start_method("fork", force=True)  # workers inherit what they speak with; see `Hub`
     first = multiprocessing.get_context().Semaphore(1)
-    supervisor = Supervisor(server, first, **granian_options(server))
+    hub = Hub(server.workers, Catalog(config), config.repository.poll_seconds)
+    target = _worker(server)
+    stop_signal = signal.SIGTERM if target is None else STOP
+    supervisor = Supervisor(server, hub, stop_signal, **granian_options(server))
     try:
-        supervisor.serve(_worker(server), partial(_load_app, config, first, os.getpid()), wrap_loader=False)
+        supervisor.serve(target, partial(_load_app, config, first, os.getpid(), hub), wrap_loader=False)
     except SystemExit as exit_:
         return int(exit_.code or 0)
     return 1 if supervisor.cut_short else 0
 
 
 def _worker(server: ServerConfig) -> Callable[..., None] | None:
-    """What runs a worker: ours, with the door without a loop, where it can be had; else Granian's own (None)."""
-    if server.interface != "rsgi":
-        return None
+    """What runs a worker: ours where it can be had, for RSGI with the door without a loop; else Granian's own (None)."""
     reason = worker.unsupported()
     if reason:
-        _log.warning("serving through coroutines only, which is slower: %s", reason)
+        _log.warning("serving with Granian's own workers, which is slower: %s", reason)
         return None
-    return worker.run_worker
+    return worker.run_worker if server.interface == "rsgi" else worker.run_asgi_worker
 
 
-def _load_app(config: Config, first: Any, parent_pid: int) -> App:
+def _load_app(config: Config, first: Any, parent_pid: int, hub: Hub, line: Line) -> App:
     """In a worker: the app. The first worker to be ready prints the table; all of them load the same models."""
     settle_in(parent_pid)
+    hub.abandon()
     logs.set_up(config.server.log_dir)
 
     def started(engine: Engine) -> None:
         if first.acquire(block=False):
             announce(engine, config.server)
 
-    return create_app(config, started)
+    return create_app(config, started, line)
 
 
 def granian_options(server: ServerConfig) -> dict[str, Any]:
@@ -107,8 +114,6 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
         "websockets": False,
         "backlog": MAX_WAITING_CONNECTIONS,
         "backpressure": MAX_REQUESTS_IN_FLIGHT,
-        "respawn_failed_workers": True,
-        "respawn_interval": 0.1,
         "log_level": "warning",
         **tls,
     }

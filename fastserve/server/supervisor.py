@@ -1,81 +1,138 @@
 """The parent of the workers: starts them, replaces those that die, drains them in two steps, and forces when asked twice.
 
-Thread: the parent's main thread, signal handlers too; `settle_in` in a worker, before anything else happens there.
+Thread: the parent's main thread, signal handlers too. A handler only puts something into a queue.
 """
 
-import ctypes
+import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from granian import Granian
+from granian.server.mp import WorkerProcess
 
 from fastserve.config import ServerConfig
+from fastserve.server.ending import DRAIN, HANG_UP_S, HELD
+from fastserve.server.hub import Hub, Line, new_line
 
-HELD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-DRAIN = signal.SIGUSR1
-"""From the parent to its workers: shutdown comes, be not ready."""
-
-PR_SET_PDEATHSIG = 1
 LOOK_EVERY_S = 0.05
-HANG_UP_S = 0.1
-"""Clients that are talking get so long to read that they should hang up; a connection that rests is ended without a word."""
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
-STEADY_S = 30.0
-"""A worker that lived so long did not die of its start."""
+MAX_FAILED_STARTS = 2
+"""Deaths of one worker before the server ever served, after which it gives up."""
+
+_log = logging.getLogger(__name__)
+
+
+class Supervised(WorkerProcess):
+    """A worker's process; the supervisor hears of its end, whatever ended it."""
+
+    parent: "Supervisor"
+    line: Line
+    stop_signal: signal.Signals
+
+    def start(self) -> None:
+        """Fork; the worker's end of its line is the worker's from now on."""
+        super().start()  # type: ignore[no-untyped-call]  # Granian has no types
+        self.line.connection.close()
+
+    def terminate(self) -> None:
+        """Have it finish what is in flight, and end."""
+        self.interrupt_by_parent = True
+        if self.inner.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.inner.pid, self.stop_signal)
+
+    def _watcher(self) -> None:
+        self.inner.join()
+        self.parent.ended.put(self)
 
 
 class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its classes `Granian` is depends on the interpreter
-    """Granian's parent process. `first`: a semaphore that the first worker to be ready takes."""
+    """Granian's parent process. `stop_signal`: what makes the workers drain and end."""
 
-    def __init__(self, server: ServerConfig, first: Any, **options: Any) -> None:
+    def __init__(self, server: ServerConfig, hub: Hub, stop_signal: signal.Signals, **options: Any) -> None:
         super().__init__("fastserve", **options)
         self._drain_delay_s = server.drain_delay_ms / 1000
         self.workers_kill_timeout = max(server.drain_timeout_ms / 1000, 0.001)
-        self._first = first
-        self._respawned_s = 0.0
-        self._pause_s = 0.0
+        self._hub = hub
+        self._stop_signal = stop_signal
+        self.ended: SimpleQueue[Supervised | None] = SimpleQueue()
+        """Workers that ended; None: look what is to be done."""
+        self._pauses_s: dict[int, float] = {}
+        self._due_s: dict[int, float] = {}
+        self._failed_starts = [0] * server.workers
+        self.interrupt_signal = False
         self.cut_short = False
         """Whether workers were killed: requests in flight got no answer."""
 
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+    def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
         """SIGTERM or SIGINT: the first one drains, the second one forces."""
         if self.interrupt_signal:
             self.cut_short = True
             for one in self.wrks:
                 one.kill()
-        super().signal_handler_interrupt(*args, **kwargs)
+        self.interrupt_signal = True
+        self.ended.put(None)
 
-    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """SIGHUP: look at the repository now, in every worker. (Granian would start its workers anew.)"""
-        self._tell_workers(signal.SIGHUP)
+    def signal_handler_reload(self, *_: Any, **__: Any) -> None:
+        """SIGHUP: look at the repository now, for every worker. (Granian would start its workers anew.)"""
+        self._hub.director.refresh(lambda _: None)
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
         signal.signal(DRAIN, signal.SIG_IGN)  # a worker that does not listen yet must not die of it
-        with _held():
-            super()._spawn_workers(spawn_target, target_loader)
+        for slot in range(self.workers):
+            self.wrks.append(self._spawned(slot, spawn_target, target_loader, successor=False))
+        self._hub.start()
 
-    def _respawn_workers(self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
-        self._wait(self._next_pause_s(), lambda: self.interrupt_signal)
-        if self.interrupt_signal:
+    def _spawned(self, slot: int, target: Any, loader: Any, *, successor: bool) -> Supervised:
+        """A fresh worker in that place, running."""
+        ours, line = new_line(successor=successor)
+        worker = self._spawn_worker(idx=slot, target=target, callback_loader=partial(loader, line))
+        worker.__class__ = Supervised
+        worker.line, worker.stop_signal = line, self._stop_signal
+        with self._hub.resting(), _held():
+            worker.start()
+        self._hub.adopt(slot, ours, line.file, successor)
+        return worker  # type: ignore[no-any-return]
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        """Until a signal says stop: start anew what ended."""
+        while not self.interrupt_signal:
+            with suppress(Empty):
+                ended = self.ended.get(timeout=self._next_due_s())
+                if ended is not None and not self.interrupt_signal and ended is self.wrks[ended.idx]:
+                    self._plan_successor(ended)
+            for slot in [slot for slot, due in self._due_s.items() if due <= time.monotonic()]:
+                del self._due_s[slot]
+                if not self.interrupt_signal:
+                    self.wrks[slot] = self._spawned(slot, spawn_target, target_loader, successor=True)
+
+    def _next_due_s(self) -> float | None:
+        return max(0.0, min(self._due_s.values()) - time.monotonic()) if self._due_s else None
+
+    def _plan_successor(self, ended: Supervised) -> None:
+        """At once for a worker that had served, whatever it died of; ever later for one that dies before it can."""
+        slot, code = ended.idx, ended.inner.exitcode
+        pause_s = 0.0
+        if not self._hub.has_served(slot):
+            pause_s = min(2 * self._pauses_s.get(slot, FIRST_PAUSE_S / 2), LONGEST_PAUSE_S)
+            self._failed_starts[slot] += 1
+        self._pauses_s[slot] = pause_s
+        self._due_s[slot] = time.monotonic() + pause_s
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        if not pause_s:
+            _log.warning("worker %d %s; another one takes its place", slot + 1, how)
             return
-        with _held():
-            super()._respawn_workers(workers, spawn_target, target_loader, delay)
-        if self._first.get_value() == 0:
-            # Granian gives up at the second death within seconds; what has served once is started again, ever more slowly.
-            self.respawned_wrks.clear()
-
-    def _next_pause_s(self) -> float:
-        """None for a worker that died of something once; doubling as long as they die soon after each other."""
-        now = time.monotonic()
-        soon = now - self._respawned_s < STEADY_S
-        self._pause_s = min(max(0.1, 2 * self._pause_s), LONGEST_PAUSE_S) if soon else 0.0
-        self._respawned_s = now + self._pause_s
-        return self._pause_s
+        _log.error("worker %d %s before it served; it is started again in %.1f s", slot + 1, how, pause_s)
+        if not self._hub.was_started and self._failed_starts[slot] >= MAX_FAILED_STARTS:
+            _log.error("worker %d does not start; giving up", slot + 1)
+            self.shutdown(1)
 
     def _stop_workers(self) -> None:
         """Not ready first, so that balancers look elsewhere; then no new connections, and what is in flight ends."""
@@ -86,11 +143,13 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         # Granian's own thread takes the exit codes, and may be a moment later than we are.
         self._wait(1.0, lambda: all(one.inner.exitcode is not None for one in workers))
         self.cut_short |= any(one.inner.exitcode == -signal.SIGKILL for one in workers)
+        self._hub.stop()
 
     def _tell_workers(self, number: int) -> None:
         for one in self.wrks:
             if one.is_alive():
-                os.kill(one.inner.pid, number)
+                with suppress(ProcessLookupError):
+                    os.kill(one.inner.pid, number)
 
     @staticmethod
     def _wait(seconds: float, enough: Any) -> None:
@@ -108,21 +167,3 @@ def _held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
-
-
-def settle_in(parent_pid: int) -> None:
-    """In a fresh worker: what the parent's signals mean here until the worker listens for them."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(DRAIN, signal.SIG_IGN)
-    _end_with(parent_pid)
-    # Ctrl-C goes to the parent and to us alike; the parent alone decides when we stop: SIGINT stays blocked.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGINT})
-
-
-def _end_with(parent_pid: int) -> None:
-    """Drain when the parent dies, however it dies: a worker without one would hold the port for ever (prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent_pid:  # it died before we asked
-        raise SystemExit(1)

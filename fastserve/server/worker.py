@@ -9,7 +9,6 @@ Thread: a worker's main thread, which runs the event loop; Granian's Python thre
 import asyncio
 import inspect
 import logging
-import signal
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -22,10 +21,12 @@ from granian.server.common import WORKERS_METHODS
 
 from fastserve.http.direct import ClientGone, DirectDoor, DirectReply
 from fastserve.http.logged import LoggedReply
+from fastserve.server.ending import Drains, end_at_signals
 
 # Granian's own parts have no types, or other ones than they take.
 _futures: Any = import_module("granian._futures")
 _granian: Any = import_module("granian._granian")
+_asgi: Any = import_module("granian.asgi")
 
 GRANIAN_VERSION = "2.8.7"
 SPAWN_PARAMETERS = [
@@ -42,18 +43,15 @@ WORKER_PARAMETERS = [
 ]
 """What the worker itself takes of them, before those of TLS and metrics."""
 
-GRACE_S = 2.0
-"""For closing what the drain left, before the alarm ends the process."""
-
-FUTURES_NAMES = ("_cbsched_aioschedule", "_future_watcher_wrapper", "_aio_taskenter", "_aio_taskleave")
+FUTURES_NAMES = (
+    *("_cbsched_aioschedule", "_new_cbscheduler", "_future_watcher_wrapper", "_aio_taskenter", "_aio_taskleave"),
+)
 
 _log = logging.getLogger(__name__)
 
 
-class DirectApp(Protocol):
+class DirectApp(Drains, Protocol):
     """What the worker needs of the application: RSGI, and its direct door once it has started."""
-
-    drain_timeout_s: float
 
     def __rsgi__(self, scope: Any, proto: Any) -> Any:
         """The coroutine door."""
@@ -75,8 +73,9 @@ def unsupported() -> str:
     missing = [name for name in FUTURES_NAMES if not hasattr(_futures, name)]
     if missing:
         return f"granian has no {', '.join(missing)}"
-    parameters = [*inspect.signature(mp.MPServer._spawn_rsgi_worker).parameters]
-    return "" if parameters == SPAWN_PARAMETERS else "granian gives its workers other arguments"
+    spawns = (mp.MPServer._spawn_rsgi_worker, mp.MPServer._spawn_asgi_lifespan_worker)
+    same = all([*inspect.signature(spawn).parameters] == SPAWN_PARAMETERS for spawn in spawns)
+    return "" if same else "granian gives its workers other arguments"
 
 
 class _Loop(uvloop.Loop):
@@ -120,24 +119,27 @@ class _Scheduler(_granian.CallbackScheduler):  # type: ignore[misc]  # a Rust cl
         self._schedule_fn = schedule
 
 
-def _stop_at_signals(loop: asyncio.AbstractEventLoop, stop_signal: Any, drain_timeout_s: float) -> None:
-    """At the first SIGTERM or SIGINT drain; be gone some time after the drain's time is over, whatever holds us.
+def _stopped_at_signals(loop: asyncio.AbstractEventLoop, app: Drains) -> tuple[Any, asyncio.Event]:
+    """Granian's signal, which is set when it is time to end; and an event of the loop's that follows it.
 
     Granian's signal can lock up: it waits, with the GIL, for a thread that waits for the GIL (2.8.7, seen when it is set
-    twice). So it is set once, and the alarm, whose default is to end the process, needs no thread of ours.
+    twice). So it is set once.
     """
-    stopping = False
+    stop_signal = _granian.WorkerSignal()
+    end_at_signals(loop, app, stop_signal.set)
+    stopped = asyncio.Event()
+    stop_signal.add_cb(partial(loop.call_soon_threadsafe, stopped.set))
+    return stop_signal, stopped
 
-    def stop() -> None:
-        nonlocal stopping
-        if not stopping:
-            stopping = True
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, drain_timeout_s + GRACE_S)
-            stop_signal.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+def _serving(kind: Any, given: dict[str, Any]) -> Callable[..., None]:
+    """What makes a worker of Granian's serve."""
+    worker = kind(*(given[name] for name in WORKER_PARAMETERS), *given["ssl_ctx"], given["metrics"])
+    listener = given["sock"]
+    serve: Callable[..., None] = getattr(
+        worker, WORKERS_METHODS[given["runtime_mode"]][(listener[0] or listener[1]).is_uds()]
+    )
+    return serve
 
 
 def _run_worker(*arguments: Any) -> None:
@@ -145,15 +147,9 @@ def _run_worker(*arguments: Any) -> None:
     given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
     app: DirectApp = given["callback"]
     loop: asyncio.AbstractEventLoop = given["loop"]
-    stop_signal = _granian.WorkerSignal()
-    _stop_at_signals(loop, stop_signal, app.drain_timeout_s)
-    stopped = asyncio.Event()
-    stop_signal.add_cb(partial(loop.call_soon_threadsafe, stopped.set))
+    stop_signal, stopped = _stopped_at_signals(loop, app)
     app.__rsgi_init__(loop)
-    taken = [given[name] for name in WORKER_PARAMETERS]
-    worker = _granian.RSGIWorker(*taken, *given["ssl_ctx"], given["metrics"])
-    listener = given["sock"]
-    serve = getattr(worker, WORKERS_METHODS[given["runtime_mode"]][(listener[0] or listener[1]).is_uds()])
+    serve = _serving(_granian.RSGIWorker, given)
     coroutine = _futures._future_watcher_wrapper(app.__rsgi__)
     enter, leave = partial(_futures._aio_taskenter, loop), partial(_futures._aio_taskleave, loop)
     scheduler = _Scheduler(loop, coroutine, None, enter, leave)
@@ -164,5 +160,26 @@ def _run_worker(*arguments: Any) -> None:
     app.__rsgi_del__(loop)
 
 
+def _run_asgi_worker(*arguments: Any) -> None:
+    """Granian's own ASGI worker with lifespan, step by step, ending as ours do."""
+    given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
+    app, loop = given["callback"], given["loop"]
+    stop_signal, stopped = _stopped_at_signals(loop, app)
+    lifespan = _asgi.LifespanProtocol(app)
+    loop.run_until_complete(lifespan.startup())
+    if lifespan.interrupt:
+        _log.error("the application does not start", exc_info=lifespan.exc)
+        raise SystemExit(1)
+    serve = _serving(_granian.ASGIWorker, given)
+    callback = _asgi._callback_wrapper(app, given["scope_opts"], lifespan.state, given["log_access_fmt"])
+    scheduler = _futures._new_cbscheduler(loop, _futures._future_watcher_wrapper(callback), impl_asyncio=True)
+    serve(scheduler, loop, stop_signal)
+    loop.run_until_complete(stopped.wait())
+    loop.run_until_complete(lifespan.shutdown())
+
+
 run_worker: Callable[..., None] = mp.WorkerProcess.wrap_target(_run_worker)  # type: ignore[no-untyped-call]
 """What Granian's parent starts in a new process; the wrapper loads the application there."""
+
+run_asgi_worker: Callable[..., None] = mp.WorkerProcess.wrap_target(_run_asgi_worker)  # type: ignore[no-untyped-call]
+"""The same for `--interface asgi`."""

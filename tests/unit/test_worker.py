@@ -46,8 +46,8 @@ def test_other_arguments_fall_back(monkeypatch: pytest.MonkeyPatch, function: An
     assert launch._worker(ServerConfig()) is None
 
 
-def test_asgi_takes_granians_own_worker():
-    assert launch._worker(ServerConfig(interface="asgi")) is None
+def test_asgi_takes_a_worker_that_ends_as_ours_do():
+    assert launch._worker(ServerConfig(interface="asgi")) is worker.run_asgi_worker
 
 
 def test_what_the_worker_takes_is_among_what_it_is_given():
