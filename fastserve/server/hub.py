@@ -69,6 +69,11 @@ class Member:
         return f"worker {self.slot + 1}"
 
     @property
+    def speaks(self) -> bool:
+        """Whether it has said something just now; not one that still starts."""
+        return self.link.has_spoken and self.link.silent_for_s() < 2 * PING_EVERY_S
+
+    @property
     def is_silent(self) -> bool:
         """Whether it has said nothing for too long."""
         return self.link.silent_for_s() > PATIENCE_S
@@ -124,6 +129,7 @@ class Hub:
     def stop(self) -> None:
         """End the threads."""
         self.director.stop()
+        self._thread.call(self._close)
         self._thread.stop()
 
     @contextmanager
@@ -189,6 +195,10 @@ class Hub:
             self._send(member, wire.Apply(self._state))
         self._send(member, wire.Show(self._number, self._view))
         self._changed()
+
+    def _close(self) -> None:
+        for member in list(self._members.values()):
+            member.link.close()
 
     def _part(self, member: Member) -> None:
         """A worker is gone; what it counted stays."""
@@ -315,7 +325,7 @@ class Hub:
         return tuple(member.name for member in (*behind, *blind))
 
     def _collect(self, asker: Member, number: int) -> None:
-        waited_for = {slot for slot, member in self._members.items() if member.link.silent_for_s() < 2 * PING_EVERY_S}
+        waited_for = {slot for slot, member in self._members.items() if member.speaks}
         collection = _Collection(asker, number, waited_for, time.monotonic() + GAUGES_WITHIN_S)
         key = self._next_collection = self._next_collection + 1
         self._collections[key] = collection

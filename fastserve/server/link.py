@@ -50,6 +50,9 @@ class LinkThread:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
         self._do_jobs()
+        self._selector.close()
+        self._awake.close()
+        self._waker.close()
 
     def call(self, job: Callable[[], None]) -> None:
         """Do `job` on the thread, soon."""
@@ -58,14 +61,16 @@ class LinkThread:
             self._waker.send(b"\0")
 
     def watch(self, link: "Link", events: int) -> None:
-        """Tell `link` when it can be read or written; 0: no more."""
-        known = self._selector.get_map().get(link.connection)
-        if known is None:
-            if events:
-                self._selector.register(link.connection, events, link)
-        elif events:
+        """Tell `link` when it can be read or written."""
+        if link.connection in self._selector.get_map():
             self._selector.modify(link.connection, events, link)
         else:
+            self._selector.register(link.connection, events, link)
+
+    def unwatch(self, link: "Link") -> None:
+        """Tell it nothing more."""
+        watched = self._selector.get_map()  # None once the thread has ended
+        if watched is not None and link.connection in watched:
             self._selector.unregister(link.connection)
 
     def _serve(self) -> None:
@@ -111,8 +116,9 @@ class Link:
         self._incoming = bytearray()
         self._unsent = bytearray()
         self._open = True
+        self.has_spoken = False
         self.heard_s = time.monotonic()
-        """When the other side last said anything."""
+        """When the other side last said anything; before it has, when it could have begun to."""
         connection.setblocking(False)
         thread.watch(self, selectors.EVENT_READ)
 
@@ -133,7 +139,7 @@ class Link:
         """End it; `closed` is called, once."""
         if self._open:
             self._open = False
-            self._thread.watch(self, 0)
+            self._thread.unwatch(self)
             self.connection.close()
             self._closed()
 
@@ -165,6 +171,7 @@ class Link:
         if not data:
             self.close()
             return
+        self.has_spoken = True
         self.heard_s = time.monotonic()
         self._incoming += data
         while self._open and (frame := self._next_frame()) is not None:

@@ -125,7 +125,8 @@ class Scope:
 
     proto = "http"
     http_version = "1.1"
-    client = "10.0.0.9:1234"
+    authority: str | None = None
+    client = "127.0.0.1:4711"
 
     def __init__(self, method: str, path: str, headers: dict[str, str]) -> None:
         self.method = method
@@ -323,7 +324,7 @@ class FakeAsgiDoor(FakeLoopDoor):
             "method": method,
             "path": path,
             "query_string": b"",
-            "client": ("10.0.0.9", 1234),
+            "client": ("127.0.0.1", 4711),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         }
         if declared == 0:

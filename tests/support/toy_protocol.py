@@ -52,6 +52,7 @@ class Toy:
         ]
         return [
             *routes,
+            Route("POST", re.compile("/change"), "admin", infer=self.echo),
             Route("POST", re.compile("/waits"), "read", waits=self.waits),
             Route("POST", re.compile("/waits-badly"), "read", waits=self.waits_badly),
         ]

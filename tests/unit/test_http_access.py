@@ -68,7 +68,7 @@ def test_an_answer_has_a_line(door: FakeDoor, lines: Lines):
     )
     assert line["time"].endswith("Z")
     expected = {"method": "POST", "path": "/echo", "protocol": "toy", "model": "m", "version": "1", "status": 200}
-    expected |= {"request_bytes": 5, "response_bytes": 5, "client": "10.0.0.9:1234", "total_ms": 0.0}
+    expected |= {"request_bytes": 5, "response_bytes": 5, "client": "127.0.0.1:4711", "total_ms": 0.0}
     assert {name: line[name] for name in expected} == expected
     assert (line["queue_ms"], line["run_ms"], line["batch_rows"]) == (None, None, None)
     assert line["id"] == sent.headers["x-request-id"]

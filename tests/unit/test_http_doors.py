@@ -72,6 +72,29 @@ def test_an_answer_that_comes_later_goes_out_once(door: FakeDoor):
     assert (sent.status, sent.body) == (200, b"done")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:8000"}, 200),
+        ({"host": "example.org"}, 403),
+        ({}, 403),
+        ({"host": "127.0.0.1:8000", "origin": "https://evil.example"}, 403),
+    ],
+)
+def test_what_changes_the_server_takes_a_caller_on_this_machine(
+    loop_door: FakeDoor, headers: dict[str, str], status: int
+):
+    sent = loop_door.post("/change", b"{}", headers)
+    assert sent.status == status
+    assert bool(loop_door.toy.seen) == (status == 200)
+
+
+def test_the_direct_door_leaves_what_changes_the_server_to_the_others():
+    door = DOORS["direct"]()
+    assert not door.post("/change").taken  # type: ignore[attr-defined]
+    door.close()
+
+
 @pytest.mark.parametrize(("path", "status"), [("/refuse", 400), ("/full", 429), ("/break", 500)])
 def test_errors_come_in_the_protocols_shape(door: FakeDoor, caplog: pytest.LogCaptureFixture, path: str, status: int):
     sent = door.post(path)

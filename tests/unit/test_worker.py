@@ -98,18 +98,3 @@ def test_a_door_that_fails_hands_the_request_to_the_coroutine_door(caplog: pytes
         schedule[0](watcher)
     assert handed == ["left", "breaks"]
     assert "the door is stuck" in caplog.text
-
-
-def test_a_worker_stops_once_however_often_it_is_told_and_has_an_alarm_set(monkeypatch: pytest.MonkeyPatch):
-    handlers: dict[int, Any] = {}
-    loop = SimpleNamespace(add_signal_handler=handlers.__setitem__)
-    told: list[str] = []
-    alarms: list[float] = []
-    monkeypatch.setattr(worker.signal, "setitimer", lambda _, seconds: alarms.append(seconds))
-    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
-    worker._stop_at_signals(loop, SimpleNamespace(set=lambda: told.append("set")), 5.0)
-    handlers[worker.signal.SIGTERM]()
-    handlers[worker.signal.SIGTERM]()
-    handlers[worker.signal.SIGINT]()
-    assert told == ["set"]
-    assert alarms == [5.0 + worker.GRACE_S]
