@@ -128,6 +128,10 @@ class VersionStatus(Struct, frozen=True):
     reason: str = ""
 
 
+HIGHEST_PRIORITY = 1 << 31
+"""A request of level L has the priority HIGHEST_PRIORITY - L, so level 1 leaves first; one that names no level has 0."""
+
+
 class InferRequest(Struct, gc=False):
     """What a protocol asks of the engine.
 

@@ -14,11 +14,15 @@ from fastserve.types import Batching, Metadata, Signature, Tensor
 
 
 class LoadOptions(Struct, frozen=True, kw_only=True):
-    """How one version is loaded. `threads`: those that one run may use; `max_batch_rows`: the most rows of one run."""
+    """How one version is loaded. `threads`: those that one run may use; `max_batch_rows`: the most rows of one run.
+
+    `alone`: why requests are not to share a run, where they are not.
+    """
 
     threads: int = 1
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     max_batch_rows: int = 64
+    alone: str = ""
 
 
 class Runner(Protocol):

@@ -78,7 +78,7 @@ class EchoBackend:
 
     suffixes: tuple[str, ...] = (".echo",)
 
-    def load(self, path: Path, options: LoadOptions) -> EchoModel:  # noqa: ARG002
+    def load(self, path: Path, options: LoadOptions) -> EchoModel:
         """Read the signature; there is nothing else to load."""
         try:
             file = msgspec.json.decode(path.read_bytes(), type=EchoFile)
@@ -86,7 +86,10 @@ class EchoBackend:
             raise LoadFailed(f"{path.name} is not an echo model: {error}") from error
         if not file.inputs:
             raise LoadFailed(f"{path.name}: an echo model needs at least one input")
-        return EchoModel(tuple(_spec(path, line) for line in file.inputs))
+        model = EchoModel(tuple(_spec(path, line) for line in file.inputs))
+        if options.alone:
+            model.batching = Batching(False, options.alone)
+        return model
 
 
 def _spec(path: Path, line: EchoInput) -> TensorSpec:

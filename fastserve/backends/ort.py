@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 # Before the import: it has its telemetry on by default, with files in the home directory and an address to send them to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -24,7 +25,7 @@ from fastserve.backends.graph import Graph, read_graph
 from fastserve.backends.probe import Findings, probe
 from fastserve.backends.runners import PlainRunner, runner_for
 from fastserve.errors import LoadFailed
-from fastserve.types import DType, Metadata, Signature, Tensor
+from fastserve.types import Batching, DType, Metadata, Signature, Tensor
 
 _FATAL = 4
 # What a load or a run may raise; onnxruntime's own kinds are direct subclasses of Exception.
@@ -140,6 +141,8 @@ class OrtBackend:
         graph = read_graph(path)
         session = _open(path, graph, options)
         findings = probe(graph.signature, OrtSession(session, graph.signature).run, graph.sizes)
+        if options.alone:
+            findings = replace(findings, batching=Batching(False, options.alone))
         return OrtModel(session, graph, findings, options.max_batch_rows)
 
 

@@ -73,7 +73,7 @@ def inspect(config: Config) -> Report:
     problems: list[str] = []
     for name, disk in sorted(catalog.look().items()):
         wanted = wanted_versions(disk.policy, disk.versions)
-        findings += [_load(name, version, disk.versions[version], disk.config) for version in wanted]
+        findings += [_load(name, version, disk.versions[version], disk.config_of(version)) for version in wanted]
         problems += [catalog.placed(f"{name}: {problem}") for problem in disk.problems]
         if not wanted:
             findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
@@ -84,11 +84,19 @@ def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:
     """Load one version as the server would, and let it go."""
     from fastserve.backends.base import LoadOptions
     from fastserve.backends.table import backend_for
+    from fastserve.engine.described import alone, describe
+    from fastserve.engine.warmup import warm_up
     from fastserve.server.table import spec_text
 
-    options = LoadOptions(threads=config.threads or 1, providers=config.providers, max_batch_rows=config.max_batch_rows)
+    options = LoadOptions(
+        threads=config.threads or 1,
+        providers=config.providers,
+        max_batch_rows=config.max_batch_rows,
+        alone=alone(config),
+    )
     try:
-        loaded = backend_for(file).load(file, options)
+        loaded = describe(backend_for(file).load(file, options), config)
+        warm_up(config.warmup, loaded, [loaded.runner()] if config.warmup else [])
     except FastServeError as error:
         return Finding(name, version, ok=False, reason=f"{error} ({file})")
     batching = loaded.batching

@@ -111,6 +111,41 @@ class RepositoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
 
 
+class TensorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an input or output is said to be; a graph that says otherwise is not served."""
+
+    name: Annotated[str, Meta(min_length=1, description="The input's or output's name.")]
+    datatype: Annotated[str, Meta(description="FP32, INT64, BYTES and so on; empty: whatever the graph has.")] = ""
+    shape: Annotated[tuple[int, ...] | None, Meta(description="As requests have it; -1 is free.")] = None
+    batched: Annotated[
+        bool | None, Meta(description="Whether a free first dimension stands before shape; without it: either way.")
+    ] = False
+    reshape: Annotated[
+        tuple[int, ...] | None, Meta(description="What the graph takes or gives instead of shape, element for element.")
+    ] = None
+    where: Annotated[str, Meta(description="Where that is said, for messages.")] = ""
+
+
+class WarmupInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One input of a request that is made up."""
+
+    shape: Annotated[tuple[int, ...], Meta(description="Of one row where rows are batched, else the whole.")] = ()
+    data: Annotated[
+        Literal["zero", "random", "file"], Meta(description="What it holds: zeros, random values, or a file's bytes.")
+    ] = "zero"
+    file: Annotated[str, Meta(description="Raw little-endian elements, for data = file.")] = ""
+    datatype: Annotated[str, Meta(description="FP32 and so on; empty: the graph's.")] = ""
+
+
+class WarmupConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request that is run, on every slot, before a version serves."""
+
+    inputs: Annotated[dict[str, WarmupInput], Meta(description="By name, all that the model takes.")]
+    name: Annotated[str, Meta(description="For messages.")] = ""
+    rows: Annotated[int, Meta(ge=1, le=65_536, description="Rows of the request.")] = 1
+    count: Annotated[int, Meta(ge=1, le=10_000, description="How often it is run.")] = 1
+
+
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What differs from the defaults for one model."""
 
@@ -133,6 +168,28 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     max_queue_rows: Annotated[
         int, Meta(ge=1, le=1 << 30, description="Rows that may wait; beyond that requests get 429.")
     ] = 4096
+    batching: Annotated[
+        bool, Meta(description="Whether requests may share a run; false: each runs alone, as it came.")
+    ] = True
+    preferred_batch_rows: Annotated[
+        tuple[int, ...], Meta(description="Rows of a batch that need not wait for max_queue_delay_us to be over.")
+    ] = ()
+    priority_levels: Annotated[
+        int, Meta(ge=0, le=1 << 30, description="Levels that requests may ask for, 1 leaves first; 0: any.")
+    ] = 0
+    default_priority: Annotated[
+        int, Meta(ge=0, le=1 << 30, description="Level of requests that ask for none; 0: after all that do.")
+    ] = 0
+    queue_timeout_us: Annotated[
+        int,
+        Meta(ge=0, le=86_400_000_000, description="Time that a request gets, in microseconds; 0: the server's."),
+    ] = 0
+    priority_timeouts_us: Annotated[
+        dict[int, int], Meta(description="The same by level, in microseconds, for levels that have their own.")
+    ] = {}
+    inputs: Annotated[tuple[TensorConfig, ...], Meta(description="What the graph's inputs must be.")] = ()
+    outputs: Annotated[tuple[TensorConfig, ...], Meta(description="What the graph's outputs must be.")] = ()
+    warmup: Annotated[tuple[WarmupConfig, ...], Meta(description="Requests to run before a version serves.")] = ()
     slots: Annotated[int, Meta(ge=0, le=1024, description="Batches that may run at a time; 0: planned.")] = 0
     threads: Annotated[int, Meta(ge=0, le=1024, description="Threads inside one run; 0: planned.")] = 0
     non_finite: Annotated[

@@ -6,7 +6,7 @@ Thread: any.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -37,13 +37,22 @@ Keys = tuple[str | int, ...]
 
 
 class Unapplied(Struct, frozen=True):
-    """A field that the format has and that changes nothing here; `reason` says why, or what to use instead."""
+    """A field that the format has and that changes nothing here; `reason` says why, or what to use instead.
+
+    `kind`: what it holds, where that is kept all the same.
+    """
 
     reason: str
+    kind: str = ""
 
 
 Fields = Mapping[str, str | Unapplied]
 """By name: `string`, `Message`, `repeated int64`, `map string int64`, the name of an enumeration."""
+
+
+def _kind_of(field: str | Unapplied | None) -> str:
+    """What a field holds; empty where that is not looked at."""
+    return field.kind if isinstance(field, Unapplied) else field or ""
 
 
 class Schema:
@@ -82,8 +91,8 @@ class Schema:
         exclusive = self.one_of.get(message.name, ())
         if exclusive:
             message.oneof_decl.add(name="choice")
-        applied = [(name, kind) for name, kind in fields.items() if isinstance(kind, str)]
-        for number, (name, kind) in enumerate(applied, start=1):
+        kept = [(name, _kind_of(kind)) for name, kind in fields.items() if _kind_of(kind)]
+        for number, (name, kind) in enumerate(kept, start=1):
             field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
             how, _, of = kind.rpartition(" ")
             if how:
@@ -132,7 +141,7 @@ class Document(Struct, frozen=True):
     def place(self, keys: Keys) -> str:
         """`models.config, line 3`: of the field, or of the nearest one around it that the file has."""
         while keys and keys not in self.lines:
-            keys = keys[:-1]
+            keys = (*keys, 0) if (*keys, 0) in self.lines else keys[:-1]
         return f"{self.path}, line {self.lines[keys]}" if keys else str(self.path)
 
     def error(self, keys: Keys, reason: str) -> ConfigError:
@@ -192,6 +201,7 @@ class _Walk:
         self._schema = schema
         self._text = text
         self._tokens: Any = None
+        self._unheard = 0  # around it, fields that are not applied: what is in them is not told one by one
         self.lines: dict[Keys, int] = {}
         self.unapplied: list[Mention] = []
         self.unknown: list[Mention] = []
@@ -215,32 +225,44 @@ class _Walk:
                 self._tokens.TryConsume(";")
 
     def _field(self, fields: Fields | None, keys: Keys, row: dict[str, int]) -> None:
-        line = self._tokens.ParseError("").GetLine()
+        line = self._line()
         name = self._name()
-        kind = fields.get(name) if fields is not None else None
-        if fields is not None and not isinstance(kind, str):
-            self._mention(fields, kind, (*keys, name), line)
-        how, _, of = kind.rpartition(" ") if isinstance(kind, str) else ("", "", "")
-        inner = (
-            {"key": how.removeprefix("map "), "value": of} if how.startswith("map ") else self._schema.messages.get(of)
-        )
+        found = fields.get(name) if fields is not None else None
+        if fields is not None and not isinstance(found, str) and not self._unheard:
+            self._mention(fields, found, (*keys, name), line)
+        kind = _kind_of(found)
+        how, _, of = kind.rpartition(" ")
+        self._unheard += not isinstance(found, str)
 
-        def value() -> None:
+        def value(line: int) -> None:
             at = (*keys, name)
             if how:
                 at = (*at, row.setdefault(name, 0))
                 row[name] += 1
-            if isinstance(kind, str):
+            if kind:
                 self.lines[at] = line
-            self._value(inner if isinstance(kind, str) else None, at)
+            self._value(self._inner(kind), at)
 
         colon = self._tokens.TryConsume(":")
-        if not colon and self._tokens.token not in ("{", "<"):
+        of_messages = kind and of not in _SCALARS and of not in self._schema.enums
+        if not colon and self._tokens.token not in (("{", "<", "[") if of_messages else ("{", "<")):
             raise self._tokens.ParseError('Expected ":" or "{".')
-        if colon and self._tokens.TryConsume("["):
+        if self._tokens.TryConsume("["):
             self._list(value)
         else:
-            value()
+            value(line)
+        self._unheard -= not isinstance(found, str)
+
+    def _inner(self, kind: str) -> Fields | None:
+        """The fields of a message of that kind."""
+        how, _, of = kind.rpartition(" ")
+        if how.startswith("map "):
+            return {"key": how.removeprefix("map "), "value": of}
+        return self._schema.messages.get(of)
+
+    def _line(self) -> int:
+        line: int = self._tokens.ParseError("").GetLine()
+        return line
 
     def _name(self) -> str:
         if not self._tokens.TryConsume("["):
@@ -262,13 +284,13 @@ class _Walk:
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
         self.unknown.append(Mention(keys, line, f"unknown field; {hint}", near[0] if near else ""))
 
-    def _list(self, value: Any) -> None:
+    def _list(self, value: Callable[[int], None]) -> None:
         if self._tokens.TryConsume("]"):
             return
-        value()
+        value(self._line())
         while not self._tokens.TryConsume("]"):
             self._tokens.Consume(",")
-            value()
+            value(self._line())
 
     def _value(self, inner: Fields | None, keys: Keys) -> None:
         tokens = self._tokens

@@ -16,9 +16,6 @@ BATCHING_FILES = ("batching_parameters.txt", "batching_config.txt", "batching.co
 MONITORING_FILES = ("monitoring.config", "monitoring_config.txt", "prometheus.config")
 """Looked for beside models.config, in this order, where no option names one."""
 
-VERSION_BATCHING_FILE = "batching_params.pbtxt"
-"""In a version's folder: batching for that version alone."""
-
 BUILTIN_METRICS_PATHS = ("/metrics", "/monitoring/prometheus/metrics")
 _PLATFORMS = ("", "tensorflow", "onnxruntime", "onnx")
 

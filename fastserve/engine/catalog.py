@@ -7,15 +7,23 @@ Thread: the repository's. Memory: the last look's stamps, to know files that sti
 import os
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
 from fastserve.config import Config, ModelConfig, VersionPolicy
+from fastserve.config.folder import FolderSettings
+from fastserve.config.tfserving import read_batching
+from fastserve.engine.folders import Folders
 from fastserve.engine.live_config import LiveConfig
 from fastserve.engine.registry import OnDisk
-from fastserve.repository.layout import Found, ModelFiles, find_models
+from fastserve.errors import ConfigError
+from fastserve.repository.layout import Found, Hint, ModelFiles, find_models
 from fastserve.repository.policy import wanted_versions
 from fastserve.repository.watch import stamp
+
+VERSION_BATCHING_FILE = "batching_params.pbtxt"
+"""TF Serving's, in a version's folder: batching for that version alone."""
 
 CONFIGURATION = ""
 """Stands for the configuration's files among what is `finished`: no model has that name."""
@@ -27,6 +35,11 @@ class Catalog:
     def __init__(self, config: Config) -> None:
         self._live = LiveConfig(config)
         self._config = config
+        self._folders = Folders()
+        self._owns: dict[Path, FolderSettings] = {}
+        self._notes: list[str] = []
+        self._settle = False
+        self._finished: Container[str] = ()
         self._last: dict[str, OnDisk] = {}
         self._seen: dict[tuple[str, int], object] = {}
         self._looked = False
@@ -43,6 +56,10 @@ class Catalog:
         `finished`: models whose files are taken as they are, however young: somebody said that they are complete.
         """
         self._config = self._live.look(finished=CONFIGURATION in finished)
+        self._settle = self._looked and self._config.repository.poll_seconds > 0
+        self._finished = finished
+        self._notes = [*self._config.origin.notes]
+        self._owns = {}
         found: dict[str, OnDisk] = {}
         problems: list[str] = [*self._live.problems]
         for place, name in self._places():
@@ -51,7 +68,8 @@ class Catalog:
             if model.path is None and model.name not in found:
                 problems.append(f'model "{model.name}" is configured, and no folder of the repository holds it')
         self.problems = tuple(self.placed(problem) for problem in problems)
-        self.notes = self._config.origin.notes
+        self.notes = tuple(self._notes)
+        self._folders.forget_others(self._owns)
         self.configured = tuple(model.name for model in self._config.models)
         self._last = {name: disk if name in finished else self._settled(name, disk) for name, disk in found.items()}
         self._seen = {(name, n): s for name, disk in found.items() for n, s in disk.stamps.items()}
@@ -69,7 +87,7 @@ class Catalog:
         return places + [(Path(model.path), model.name) for model in self._config.models if model.path is not None]
 
     def _look_at(self, place: Path, name: str | None, found: dict[str, OnDisk], problems: list[str]) -> None:
-        here = find_models(place)
+        here = find_models(place, self._hint)
         problems.extend(here.problems)
         if not here.models and not place.exists():
             found.update((n, disk) for n, disk in self._last.items() if disk.place == place)
@@ -85,23 +103,79 @@ class Catalog:
             if before.place == place and found.get(model, before).place == place:
                 _keep_hidden(model, before, found)
 
-    def _on_disk(self, place: Path, files: ModelFiles) -> OnDisk:
-        config = self._settings(files.name)
-        policy = self._config.repository.versions if config.versions is None else config.versions
-        stamps = {number: stamp(path) for number, path in files.versions.items()}
-        problems = (*files.problems, *_unmet(place, config, policy, files.versions))
-        return OnDisk(place, config, policy, files.versions, stamps, problems)
+    def _own(self, folder: Path) -> FolderSettings:
+        """What a folder says of itself, read once a look."""
+        if folder not in self._owns:
+            settle = self._settle and folder.name not in self._finished
+            self._owns[folder] = self._folders.settings(folder, settle=settle)
+        return self._owns[folder]
 
-    def _settings(self, name: str) -> ModelConfig:
-        """The model's entry, or one of its own, over what stands for all models."""
-        entry = next((model for model in self._config.models if model.name == name), ModelConfig(name=name))
-        defaults, written = self._config.origin.defaults, self._config.written(entry)
-        values = {field: value for field, value in defaults.items() if field not in written}
-        return replace(entry, **values) if values else entry
+    def _hint(self, folder: Path) -> Hint:
+        own = self._own(folder)
+        return Hint(
+            name=own.name if own.renames else "",
+            model_file=own.model_file,
+            model_path=own.model_path,
+            version=own.version,
+            is_model=bool(own.file or own.refused),
+            refused=bool(own.refused),
+        )
+
+    def _on_disk(self, place: Path, files: ModelFiles) -> OnDisk:
+        own = self._own(files.base) if files.base.is_dir() else FolderSettings()
+        entry = next((model for model in self._config.models if model.name == files.name), ModelConfig(name=files.name))
+        config = self._over(entry, {**self._config.origin.defaults, **own.values})
+        policy = self._config.repository.versions if config.versions is None else config.versions
+        self._notes += own.notes
+        problems = [*files.problems, *own.problems, *own.refused]
+        if own.name and not own.renames and own.name not in (files.name, files.base.name):
+            problems.append(
+                f'{own.file}: the name "{own.name}" is not that of its folder; it is served as {files.name}'
+            )
+        versions = {} if own.refused else files.versions
+        of_versions = dict(self._of_versions(entry, config, versions, problems))
+        if not own.refused:
+            problems += _unmet(place, config, policy, versions)
+        return OnDisk(
+            place=place,
+            config=config,
+            policy=policy,
+            versions=versions,
+            stamps={number: stamp(path, own.read) for number, path in versions.items()},
+            problems=tuple(problems),
+            declared=own.declared,
+            of_versions=of_versions,
+        )
+
+    def _over(self, entry: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
+        """The model's entry over `values`: what is written there stays."""
+        written = self._config.written(entry)
+        open_to = {field: value for field, value in values.items() if field not in written}
+        return replace(entry, **open_to) if open_to else entry
+
+    def _of_versions(
+        self, entry: ModelConfig, config: ModelConfig, versions: Mapping[int, Path], problems: list[str]
+    ) -> Iterator[tuple[int, ModelConfig]]:
+        """Versions whose folder has a batching file of its own."""
+        for number, path in versions.items():
+            file = path.parent / VERSION_BATCHING_FILE
+            if not file.is_file():
+                continue
+            try:
+                values, notes = read_batching(file)
+            except ConfigError as error:
+                problems.append(str(error))
+                before = self._last.get(entry.name)
+                if before is not None and number in before.of_versions:
+                    yield number, before.of_versions[number]
+                continue
+            self._notes += notes
+            written = self._config.written(entry)
+            yield number, replace(config, **{name: value for name, value in values.items() if name not in written})
 
     def _settled(self, name: str, disk: OnDisk) -> OnDisk:
         """Without what changed since the last look: a file that is being copied is not loaded half."""
-        if not self._looked or self._config.repository.poll_seconds == 0:
+        if not self._settle:
             return disk
         before = self._last.get(name)
         versions, stamps = {}, {}

@@ -213,7 +213,15 @@ class Director:
             return disk
         config = overridden(disk.config, wish.overrides)
         policy = disk.policy if "versions" not in wish.overrides or config.versions is None else config.versions
-        return replace(disk, config=config, policy=policy, unloaded=wish.unloaded_at is not None, attempt=wish.attempt)
+        of_versions = {number: overridden(own, wish.overrides) for number, own in disk.of_versions.items()}
+        return replace(
+            disk,
+            config=config,
+            policy=policy,
+            of_versions=of_versions,
+            unloaded=wish.unloaded_at is not None,
+            attempt=wish.attempt,
+        )
 
     def _refresh(self, told: Told) -> None:
         self._look(finished=_Everything())

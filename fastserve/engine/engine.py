@@ -120,6 +120,8 @@ class Engine:
         now = self.clock()
         if request.received_ns:
             lease.meters.decode.observe(now - request.received_ns)
+        if lease.rules is not None:
+            lease.rules.apply(request, now)
         if request.deadline_ns and request.deadline_ns <= now:
             raise too_late()
         if lease.strict:
@@ -228,6 +230,10 @@ class Engine:
             if not statuses:
                 lines.append(Line(model, None, None, problems))
         return lines
+
+    def declared(self, model: str) -> Mapping[str, Any]:
+        """What a model's folder says of it (config.pbtxt, model-settings.json), as plain values. Raises ModelNotFound."""
+        return self._registry.declared(model)
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the repository itself, as of the last look."""

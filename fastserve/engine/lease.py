@@ -9,6 +9,7 @@ from typing import Any
 from fastserve.engine.batcher import Batcher
 from fastserve.engine.finite import floats_of
 from fastserve.engine.meters import ModelMeters
+from fastserve.engine.queue_rules import QueueRules
 from fastserve.engine.validate import Validator
 from fastserve.types import Batching, Metadata, Signature
 
@@ -30,6 +31,7 @@ class Lease:
         "model",
         "output_dtypes",
         "output_names",
+        "rules",
         "signature",
         "strict",
         "subject",
@@ -49,6 +51,7 @@ class Lease:
         validator: Validator,
         meters: ModelMeters,
         strict: bool = False,
+        rules: QueueRules | None = None,
     ) -> None:
         self.model = model
         self.version = version
@@ -60,6 +63,8 @@ class Lease:
         self.meters = meters
         self.strict = strict
         """Whether NaN and infinities are refused (`non_finite = "error"`)."""
+        self.rules = rules
+        """What the configuration says of requests' places in the queue; None for nothing."""
         self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)

@@ -19,13 +19,16 @@ from fastserve.clock import Clock
 from fastserve.config import ModelConfig
 from fastserve.engine.batch import measured
 from fastserve.engine.batcher import Batcher, Limits
+from fastserve.engine.described import alone, describe
 from fastserve.engine.executor import Executor
 from fastserve.engine.finite import FiniteValidator
 from fastserve.engine.lease import Lease
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.plan import Plan
+from fastserve.engine.queue_rules import rules_of
 from fastserve.engine.timer import Alarm
 from fastserve.engine.validate import Validator
+from fastserve.engine.warmup import warm_up
 from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
 from fastserve.types import CLASSES, Tensor, encode_classes
@@ -61,12 +64,15 @@ def load_version(
 
     Raises LoadFailed.
     """
-    options = LoadOptions(threads=plan.threads, providers=config.providers, max_batch_rows=config.max_batch_rows)
-    model = backend_for(path).load(path, options)
+    options = LoadOptions(
+        threads=plan.threads, providers=config.providers, max_batch_rows=config.max_batch_rows, alone=alone(config)
+    )
+    model = describe(backend_for(path).load(path, options), config)
     runners = [model.runner() for _ in range(1 + plan.slots)]  # the first one is for short runs
     costs = CostTable()
     # On the CPU a run costs what its thread takes; elsewhere the thread only waits.
     run_clock = time.thread_time_ns if model.providers == ("CPUExecutionProvider",) else tools.clock
+    warm_up(config.warmup, model, runners)
     _measure(model, runners, costs, config.max_batch_rows, run_clock)
     lease = _lease(config, version, model, runners, costs, tools, run_clock)
     batcher = lease.batcher
@@ -117,6 +123,7 @@ def _lease(
         validator=validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
         meters=meters,
         strict=strict,
+        rules=rules_of(config),
     )
 
 

@@ -40,8 +40,10 @@ Load = Callable[[ModelConfig, int, Path, Callable[[], None]], Loaded]
 class OnDisk(Struct, frozen=True):
     """One model as it lies on disk now, under `place`, and what was asked about it.
 
-    `stamps`: equal as long as a version's files are the same. `unloaded`: a call said that it is not to be served.
-    `attempt`: grows with every call that asks to load it, so that what failed before is tried again.
+    `stamps`: equal as long as a version's files are the same. `declared`: what its folder says of it (config.pbtxt,
+    model-settings.json), as plain values. `of_versions`: for versions that are configured on their own. `unloaded`: a
+    call said that it is not to be served. `attempt`: grows with every call that asks to load it, so that what failed
+    before is tried again.
     """
 
     place: Path
@@ -52,10 +54,16 @@ class OnDisk(Struct, frozen=True):
     problems: tuple[str, ...] = ()
     unloaded: bool = False
     attempt: int = 0
+    declared: Mapping[str, Any] = {}
+    of_versions: Mapping[int, ModelConfig] = {}
+
+    def config_of(self, number: int) -> ModelConfig:
+        """The configuration that a version is loaded with."""
+        return self.of_versions.get(number, self.config)
 
     def identity(self, number: int) -> "Identity":
         """What a version is made of now: when it differs from what is loaded, it is to be loaded anew."""
-        return self.stamps.get(number), replace(self.config, path=None, versions=None, labels={}, aliases=())
+        return self.stamps.get(number), replace(self.config_of(number), path=None, versions=None, labels={}, aliases=())
 
 
 Identity = tuple[Any, ModelConfig]
@@ -160,6 +168,13 @@ class Registry:
         """What is wrong with a model's folder."""
         return self._models[model].disk.problems
 
+    def declared(self, model: str) -> Mapping[str, Any]:
+        """What the model's folder says of it, as plain values. Raises ModelNotFound."""
+        entry = self._by_name.get(model)
+        if entry is None:
+            raise ModelNotFound(model)
+        return entry.disk.declared
+
     def has_served(self, model: str | None = None) -> bool:
         """Whether any version of it (None: of any model) has ever been ready, also where the model is gone since."""
         return bool(self._served) if model is None else model in self._served
@@ -244,7 +259,7 @@ class Registry:
         before = entry.versions.get(number)
         disk = entry.disk
         fresh = _Version(disk.identity(number), disk.attempt)
-        config = disk.config
+        config = disk.config_of(number)
         if before is None:
             entry.versions[number] = fresh
             self._changed()

@@ -5,6 +5,7 @@ A folder's name becomes part of URLs, so it is checked; links that lead out of t
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -23,6 +24,25 @@ class ModelFiles(Struct, frozen=True):
     base: Path
     versions: dict[int, Path]
     problems: tuple[str, ...] = ()
+
+
+class Hint(Struct, frozen=True):
+    """What a folder itself says of the model in it.
+
+    `name`: the model's, where it is not the folder's. `model_file`: which file of a version's folder is the model.
+    `model_path`: the file or folder of the only version, `version`. `is_model`: it is one, whatever lies in it.
+    `refused`: and none that can be served.
+    """
+
+    name: str = ""
+    model_file: str = ""
+    model_path: str = ""
+    version: int = 1
+    is_model: bool = False
+    refused: bool = False
+
+
+Hints = Callable[[Path], Hint]
 
 
 class Found(Struct, frozen=True):
@@ -48,8 +68,11 @@ class _Names(Struct, frozen=True):
         return _listed((*self.folders, *self.files, *self.outside)) or "nothing"
 
 
-def find_models(path: Path) -> Found:
-    """Find what `path` holds: one model file, one model's folder, or a folder of models."""
+def find_models(path: Path, hints: Hints = lambda _: Hint()) -> Found:
+    """Find what `path` holds: one model file, one model's folder, or a folder of models.
+
+    `hints`: what a folder says of itself.
+    """
     root = os.path.realpath(path)
     try:
         if not path.is_dir():
@@ -58,9 +81,9 @@ def find_models(path: Path) -> Found:
     except OSError as error:
         return Found(models=(), problems=(f"{path}: {error.strerror or error}",))
     own_name = os.path.basename(root)
-    if _versions(names) or _named_file(own_name, names):
-        return _collected([_model(own_name, path, root)], names, path)
-    models = [_model(name, path / name, root) for name in names.folders]
+    if _versions(names) or _named_file(own_name, names) or hints(path).is_model:
+        return _collected([_model(own_name, path, root, hints(path))], names, path)
+    models = [_model(name, path / name, root, hints(path / name)) for name in names.folders]
     misplaced = [
         f"{path / name}: not served from here; move it to {path / Path(name).stem / name}" for name in names.models
     ]
@@ -90,30 +113,69 @@ def _single_file(path: Path) -> Found:
 
 
 def _collected(results: list[ModelFiles | str], names: _Names, path: Path) -> Found:
-    models = tuple(result for result in results if isinstance(result, ModelFiles))
+    models = _merged([result for result in results if isinstance(result, ModelFiles)])
     problems = [result for result in results if isinstance(result, str)]
     problems += [_outside(path, name) for name in names.outside]
     return Found(models=models, problems=tuple(problems))
 
 
-def _model(name: str, folder: Path, root: str) -> ModelFiles | str:
+def _merged(models: list[ModelFiles]) -> tuple[ModelFiles, ...]:
+    """Folders that name the same model hold its versions; the newest one's folder speaks for all."""
+    by_name: dict[str, list[ModelFiles]] = {}
+    for model in models:
+        by_name.setdefault(model.name, []).append(model)
+    return tuple(_as_one(same) if len(same) > 1 else same[0] for same in by_name.values())
+
+
+def _as_one(same: list[ModelFiles]) -> ModelFiles:
+    same.sort(key=lambda model: (max(model.versions, default=-1), str(model.base)))
+    versions: dict[int, Path] = {}
+    problems = [problem for model in same for problem in model.problems]
+    for model in same:
+        for number, path in model.versions.items():
+            if number in versions:
+                problems.append(f"{path} and {versions[number]} are both version {number} of {model.name}")
+            versions.setdefault(number, path)
+    return ModelFiles(name=same[0].name, base=same[-1].base, versions=versions, problems=tuple(problems))
+
+
+def _model(name: str, folder: Path, root: str, hint: Hint) -> ModelFiles | str:
     """The model in `folder`, or why there is none."""
+    name = hint.name or name
     refused = _refused_name(name)
     if refused:
         return f"{printable(str(folder))}: {refused}"
+    if hint.refused:
+        return ModelFiles(name=name, base=folder, versions={})
     try:
         names = _list_folder(folder, root)
     except OSError as error:
         return f"{folder}: {error.strerror or error}"
+    if hint.model_path:
+        return _described(name, folder, hint, root)
     if _versions(names):
-        return _versioned(name, folder, names, root)
-    own_file = _named_file(name, names)
+        return _versioned(name, folder, names, root, hint.model_file)
+    own_file = _named_file(name, names) or _named_file(folder.name, names)
+    if not own_file and hint.is_model:
+        own_file = _named_file("model", names) or (names.models[0] if len(names.models) == 1 else None)
     if own_file:
-        return ModelFiles(name=name, base=folder, versions={1: folder / own_file})
+        return ModelFiles(name=name, base=folder, versions={hint.version: folder / own_file})
     return f"{folder}: no numeric version folder and no {name}{MODEL_SUFFIXES[0]}; found {names.shown}"
 
 
-def _versioned(name: str, folder: Path, names: _Names, root: str) -> ModelFiles:
+def _described(name: str, folder: Path, hint: Hint, root: str) -> ModelFiles:
+    """The only version, where the folder says that it is."""
+    path = Path(hint.model_path)
+    file = _version_file(path, root, "") if path.is_dir() else path
+    if isinstance(file, str):
+        return ModelFiles(name=name, base=folder, versions={}, problems=(file,))
+    if not file.is_file() or not _inside(os.path.realpath(file), root):
+        why = f"{file}: no such file" if not file.exists() else f"{file}: not a file inside the served path"
+        return ModelFiles(name=name, base=folder, versions={}, problems=(why,))
+    return ModelFiles(name=name, base=folder, versions={hint.version: file})
+
+
+def _versioned(name: str, folder: Path, names: _Names, root: str, model_file: str) -> ModelFiles:
     versions: dict[int, Path] = {}
     problems = [_outside(folder, link) for link in names.outside]
     chosen: dict[int, str] = {}
@@ -124,7 +186,7 @@ def _versioned(name: str, folder: Path, names: _Names, root: str) -> ModelFiles:
             )
             continue
         chosen[number] = entry
-        file = _version_file(folder / entry, root)
+        file = _version_file(folder / entry, root, model_file)
         if isinstance(file, Path):
             versions[number] = file
         else:
@@ -137,15 +199,19 @@ def _versioned(name: str, folder: Path, names: _Names, root: str) -> ModelFiles:
     return ModelFiles(name=name, base=folder, versions=versions, problems=tuple(problems))
 
 
-def _version_file(folder: Path, root: str) -> Path | str:
-    """The model file of one version, or why there is none."""
+def _version_file(folder: Path, root: str, model_file: str) -> Path | str:
+    """The model file of one version, or why there is none. `model_file`: its name, if that was said."""
     try:
         names = _list_folder(folder, root)
     except OSError as error:
         return f"{folder}: {error.strerror or error}"
+    if model_file:
+        return folder / model_file if model_file in names.files else f"{folder}: no {model_file}; found {names.shown}"
     usual = _named_file("model", names)
     if usual:
         return folder / usual
+    if f"model{MODEL_SUFFIXES[0]}" in names.folders:  # as Triton has it for a model of several files
+        return _version_file(folder / f"model{MODEL_SUFFIXES[0]}", root, "")
     if len(names.models) == 1:
         return folder / names.models[0]
     if names.models:

@@ -1,11 +1,12 @@
 """What changed on disk: identities of files to compare. Pure; any thread, away from serving."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
-from fastserve.repository.layout import version_number
+from fastserve.repository.layout import MODEL_SUFFIXES, version_number
 
 
 class FileStamp(Struct, frozen=True):
@@ -23,17 +24,20 @@ class Stamp(Struct, frozen=True):
     files: tuple[FileStamp, ...]
 
 
-def stamp(path: Path) -> Stamp:
+def stamp(path: Path, more: Iterable[str] = ()) -> Stamp:
     """The identity of the version whose model file is `path`; without files where it is gone.
+
+    `more`: other files that have a part in it.
 
     External data lies in the model file's folder: in a version's own folder every file counts, elsewhere those whose
     name starts like the model's.
     """
-    if version_number(path.parent.name) is not None:
-        files = [os.path.join(folder, name) for folder, _, names in os.walk(path.parent) for name in names]
+    own = path.parent.parent if path.parent.suffix in MODEL_SUFFIXES else path.parent
+    if version_number(own.name) is not None:
+        files = [os.path.join(folder, name) for folder, _, names in os.walk(own) for name in names]
     else:
         files = [entry.path for entry in _entries(path.parent) if entry.name.startswith(path.stem) and entry.is_file()]
-    return Stamp(files=tuple(seen for file in sorted(files) if (seen := _seen(file)) is not None))
+    return Stamp(files=tuple(seen for file in sorted({*files, *more}) if (seen := _seen(file)) is not None))
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:

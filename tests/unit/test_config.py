@@ -255,5 +255,13 @@ def test_example_file_shows_the_defaults_and_can_be_served() -> None:
         for field in struct.__struct_fields__:
             assert f"\n{field} = " in text or f"\n# {field} = " in text, field
     (iris,) = config.models
-    for field in ("max_batch_rows", "max_queue_delay_us", "max_queue_rows", "slots", "threads", "providers"):
+    for field in (
+        "max_batch_rows",
+        "max_queue_delay_us",
+        "max_queue_rows",
+        "batching",
+        "slots",
+        "threads",
+        "providers",
+    ):
         assert getattr(iris, field) == getattr(ModelConfig(name="x"), field), field

@@ -75,7 +75,7 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, dict[int, str]], list[str]]] = {
         ["a/1: no model.onnx; found nothing"],
     ),
     "a version of something else": (["a/1/saved_model.pb"], {"a": {}}, ["a/1: no model.onnx; found saved_model.pb"]),
-    "a folder called model.onnx": (["a/1/model.onnx/"], {"a": {}}, ["a/1: no model.onnx; found model.onnx"]),
+    "a folder called model.onnx": (["a/1/model.onnx/"], {"a": {}}, ["a/1/model.onnx: no model.onnx; found nothing"]),
     "an empty model": (
         ["a/", "b/1/model.onnx"],
         {"b": {1: "b/1/model.onnx"}},
