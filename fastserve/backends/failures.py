@@ -57,6 +57,8 @@ def run_failure(error: Exception, *, refused: bool) -> FastServeError:
     text = str(error)
     if isinstance(error, UnicodeEncodeError):
         return RunRefused("the model refused this input: a string is not valid Unicode")
+    if isinstance(error, UnicodeDecodeError):
+        return RunFailed("the model failed on this input: an output holds a string that is not UTF-8")
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
         wanted = _WANTED_BYTES.search(text)
         if wanted and int(wanted[1]) > _HOST_BYTES:

@@ -64,6 +64,12 @@ def test_a_long_hostile_text_is_read_in_no_time() -> None:
         (RuntimeError("odd"), True, RunRefused, "the model refused this input: odd"),
         (RuntimeError("odd"), False, RunFailed, "the model failed on this input: odd"),
         (RuntimeError(NODE.format("Div", "d") + "zero"), False, RunRefused, "the model refused this input: Div: zero"),
+        (
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            False,
+            RunFailed,
+            "the model failed on this input: an output holds a string that is not UTF-8",
+        ),
         (MemoryError(), False, RunFailed, "the model failed on this input: out of memory"),
         (
             RuntimeError(NODE.format("Div", "d") + "Failed to allocate memory for requested buffer of size 1024"),

@@ -71,3 +71,9 @@ def test_a_classifier_is_no_regressor(door: AsgiDoor, name: str):
     answer = door.send(Sent("POST", f"/v1/models/{name}:regress", body=body))
     assert answer.status == 400
     assert "regress takes models with exactly one output" in json.loads(answer.body)["error"]
+
+
+def test_more_examples_than_a_batch_holds_are_answered_in_their_order(door: AsgiDoor):
+    name = "forest_strings_zipmap"
+    examples = ANSWERS[name]["examples"]
+    assert results(door, name, examples * 200) == results(door, name, examples) * 200

@@ -11,7 +11,7 @@ from fastserve.errors import InvalidRequest, InvalidTensor
 from fastserve.http.message import Headers, Request, Response
 from fastserve.protocols.tfserving import results
 from fastserve.protocols.tfserving.codec import describe
-from fastserve.protocols.tfserving.examples import read_examples
+from fastserve.protocols.tfserving.examples import MissingFeature, read_examples
 from fastserve.protocols.tfserving.features import InputPlan, input_plan, make_tensor
 from fastserve.types import InferRequest, InferResult, Metadata, Signature, Tensor
 
@@ -72,7 +72,7 @@ def decode_examples(request: Request, plan: ExamplesPlan) -> tuple[InferRequest,
             raise InvalidRequest(plan.refusal)
         size = len(request.body)
         inputs = {one.name: make_tensor(examples, index, one, size) for index, one in enumerate(plan.inputs)}
-    except InvalidTensor as error:
+    except (InvalidTensor, MissingFeature) as error:
         raise InvalidRequest(f"{error}; the model takes {plan.takes}") from error
     return InferRequest(inputs, None, "", request.received_ns, request.deadline_ns), examples.count
 

@@ -38,6 +38,15 @@ _ABSENT: Any = object()
 _MARKS = bytes.maketrans(b"eEnaNIfity", b"." * 10)
 
 
+class MissingFeature(InvalidRequest):
+    """An input of the model has no feature."""
+
+    def __init__(self, name: str, example: int) -> None:
+        super().__init__(
+            f"Feature: {name} is required but could not be found in `{_parent(example)}`, nor in `$.context`"
+        )
+
+
 class Examples(Struct, frozen=True, gc=False):
     """What was read. `columns`: for each of the names asked for, its feature in every example."""
 
@@ -134,9 +143,7 @@ def _append(
         if feature is _ABSENT:
             feature = context.get(name, _ABSENT)
             if feature is _ABSENT:
-                raise InvalidRequest(
-                    f"Feature: {name} is required but could not be found in `{_parent(example)}`, nor in `$.context`"
-                )
+                raise MissingFeature(name, example)
         column.append(feature)
 
 
