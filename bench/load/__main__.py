@@ -12,7 +12,7 @@ from bench.load.cells import CELLS
 from bench.load.results import Measured
 from bench.load.run import measure
 from bench.load.servers import ROOT
-from bench.load.workload import MODELS, Workload
+from bench.load.workload import WORKLOADS, Workload
 
 ROUNDS = 5
 SECONDS = 2.0
@@ -41,7 +41,7 @@ def main() -> None:
     path = QUICK_RESULTS if given.quick else RESULTS
     machine.keep_to_two_cores()
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
-        workloads = {name: Workload(Path(folder), name) for name in MODELS}
+        workloads = {name: Workload(Path(folder), name) for name in WORKLOADS}
         patience = machine.Patience(QUICK_PATIENCE_S if given.quick else PATIENCE_S)
         for name in given.only or CELLS:
             _keep(path, name, measure(CELLS[name], workloads, rounds, seconds, patience))

@@ -39,7 +39,10 @@ def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
 
 def _measure(sessions: list[onnxruntime.InferenceSession], rows: int, seconds: float) -> dict[str, float]:
     spec = sessions[0].get_inputs()[0]
-    feed = {spec.name: np.random.default_rng(7).integers(0, VOCABULARY, (rows, *spec.shape[1:]))}
+    rand = np.random.default_rng(7)
+    shape = (rows, *spec.shape[1:])
+    integers = spec.type == "tensor(int64)"
+    feed = {spec.name: rand.integers(0, VOCABULARY, shape) if integers else rand.random(shape, dtype=np.float32)}
     for session in sessions:
         session.run(None, feed)
     done = [0] * len(sessions)

@@ -50,9 +50,7 @@ class Stage:
     def warm_up(self) -> None:
         """A second each, so that the first round does not pay for what is only done once."""
         for served in self._servers.values():
-            Drive(
-                served.url(self._main.path), self._main.body_file, connections=self._cell.connections, seconds=WARM_UP_S
-            ).figures()
+            self._drive_one(served, self._main, WARM_UP_S).figures()
 
     def round(self, order: list[str]) -> Round:
         """Drive everybody once."""
@@ -66,23 +64,19 @@ class Stage:
             done.figures[name].disturbed = done.figures[name].others_cpu > machine.DISTURBED_SHARE
         return done
 
+    def _drive_one(self, served: Server, workload: Workload, seconds: float) -> Drive:
+        url = served.url(workload.path)
+        return Drive(url, workload.body_file, workload.headers, connections=self._cell.connections, seconds=seconds)
+
     def _drive(self, name: str, done: Round) -> None:
         served = self._servers[name]
         busy, ours = machine.busy_s(), served.cpu_s() + wrk.generators_cpu_s()
         cpu_s, started = served.cpu_s(), time.monotonic()
         beside = None
         if self._beside is not None:
-            beside = Drive(
-                served.url(self._beside.path),
-                self._beside.body_file,
-                connections=self._cell.connections,
-                seconds=self._seconds + 2 * BESIDE_LEAD_S,
-            )
+            beside = self._drive_one(served, self._beside, self._seconds + 2 * BESIDE_LEAD_S)
             time.sleep(BESIDE_LEAD_S)
-        main = Drive(
-            served.url(self._main.path), self._main.body_file, connections=self._cell.connections, seconds=self._seconds
-        )
-        done.figures[name] = figures = main.figures()
+        done.figures[name] = figures = self._drive_one(served, self._main, self._seconds).figures()
         if beside is not None:
             done.beside[name] = beside.figures()
         figures.cpu_us = (served.cpu_s() - cpu_s) / max(1, figures.answers) * 1e6

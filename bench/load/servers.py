@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,13 +68,15 @@ class Server:
         """Where `path` is."""
         return f"http://{HOST}:{self.port}{path}"
 
-    def post(self, path: str, body: bytes, timeout_s: float = 30.0) -> tuple[int, bytes]:
-        """Status and body of one answer."""
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float = 30.0
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of one answer."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_s)
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
 

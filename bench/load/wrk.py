@@ -6,6 +6,7 @@ Thread: the caller's, which waits. One wrk thread: the generator shares the two 
 import resource
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -53,11 +54,13 @@ class Told(Struct):
 class Drive:
     """One wrk that runs."""
 
-    def __init__(self, url: str, body: Path, *, connections: int, seconds: float) -> None:
+    def __init__(self, url: str, body: Path, headers: Mapping[str, str], *, connections: int, seconds: float) -> None:
         program = shutil.which("wrk")
         if program is None:
             raise SystemExit("bench.load needs wrk: apt-get install wrk")
         command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+        for name, value in headers.items():
+            command += ["-H", f"{name}: {value}"]
         command += ["-s", str(SCRIPT), url, "--", str(body)]
         self._limit_s = seconds + GRACE_S
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
