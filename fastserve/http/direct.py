@@ -18,6 +18,7 @@ from fastserve.clock import Clock
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
+from fastserve.http.routes import Route
 from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.table import Match
 
@@ -26,6 +27,11 @@ MAX_TOGETHER = 64
 
 FRESH_NS = 500_000
 """A body asked for more recently than that is about to come; one that takes longer is waited for by nobody else."""
+
+LIGHT_BYTES = 1 << 20
+"""Bodies that are read in no time are taken up to here: being handed over, such a one holds the thread for 0.3 ms."""
+
+MAX_LENGTH_DIGITS = 7
 
 STALLED_NS = 2_000_000
 """So long nobody waits for a body that does not come."""
@@ -121,7 +127,10 @@ class DirectReply(Reply):
         try:
             request = site.request(match, scope.method, scope.path, scope.query_string, self._headers, content)
             assert match.route is not None
-            site.run_here(match.route, request, self)
+            if len(content) < OFFLOAD_BYTES:
+                site.run_here(match.route, request, self)
+            else:
+                site.run(match.route, request, self)
         except FastServeError as error:
             self.fail(error)
         except Exception:  # the app's edge
@@ -203,10 +212,16 @@ class DirectDoor:
         if route is None or route.infer is None or route.scope in GUARDED:
             return False
         headers = scope.headers
-        if not _has_small_body(headers):
+        if not 0 < _declared_bytes(headers) < self._limit(route, headers):
             return False
         self._reply(self, match, scope, headers, watcher.proto).read()
         return True
+
+    def _limit(self, route: Route, headers: Any) -> int:
+        """What a body must be shorter than."""
+        light = route.light
+        few = OFFLOAD_BYTES if light is None or headers.get(light.header) is None else LIGHT_BYTES
+        return min(few, self.site.max_body_bytes + 1)
 
     def arrived(self, reply: DirectReply, content: bytes) -> None:
         """A body is there: answer all that are, unless the next one is about to come."""
@@ -259,8 +274,9 @@ def _run_all(together: list[Arrival]) -> None:
         reply.run(content)
 
 
-def _has_small_body(headers: Any) -> bool:
+def _declared_bytes(headers: Any) -> int:
+    """How long the body is, and sent as it is; 0 where that is not said, or it is coded."""
     length = headers.get("content-length")
-    if length is None or len(length) > 5 or not length.isdigit():
-        return False
-    return 0 < int(length) < OFFLOAD_BYTES and headers.get("content-encoding") is None
+    if length is None or len(length) > MAX_LENGTH_DIGITS or not length.isdigit():
+        return 0
+    return int(length) if headers.get("content-encoding") is None else 0

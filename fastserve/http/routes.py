@@ -19,6 +19,13 @@ WaitingEndpoint = Callable[[Request], Awaitable[Response]]
 """A coroutine function, for what waits for other things than the engine."""
 
 
+class Light(Struct, frozen=True):
+    """Which large bodies are read in no time: `test` says it of a request, and only those with `header` are worth asking."""
+
+    header: str
+    test: Callable[[Request], bool]
+
+
 class Route(Struct, frozen=True):
     """`pattern` fully matches the decoded path; its named groups become `request.params` (absent groups are left out).
 
@@ -30,6 +37,8 @@ class Route(Struct, frozen=True):
     scope: str
     infer: InferEndpoint | None = None
     waits: WaitingEndpoint | None = None
+    light: Light | None = None
+    """None: large bodies always take long to read, and are read on another thread."""
 
 
 class Protocol(TypingProtocol):

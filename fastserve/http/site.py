@@ -91,7 +91,7 @@ class Site:
     def run(self, route: Route, request: Request, reply: Reply) -> None:
         """Answer through `reply`, now or later; what takes long goes to an executor thread."""
         encoding = request.headers.get("content-encoding")
-        if encoding is not None or len(request.body) >= OFFLOAD_BYTES:
+        if encoding is not None or (len(request.body) >= OFFLOAD_BYTES and not _is_light(route, request)):
             self._post(partial(self._run_offloaded, route, request, reply, encoding))
         else:
             self.run_here(route, request, reply)
@@ -208,3 +208,8 @@ class Site:
             self._times[protocol, model] = times
         labels = {"protocol": protocol, "model": model, "version": version, "status": str(status)}
         return self._metrics.counter("fastserve_requests_total", "Answers.", labels)
+
+
+def _is_light(route: Route, request: Request) -> bool:
+    light = route.light
+    return light is not None and request.headers.get(light.header) is not None and light.test(request)

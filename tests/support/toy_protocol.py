@@ -9,10 +9,14 @@ import msgspec
 
 from fastserve.errors import FastServeError, InvalidRequest, QueueFull, UnknownPath
 from fastserve.http.message import Reply, Request, Response
-from fastserve.http.routes import Route
+from fastserve.http.routes import Light, Route
 from fastserve.http.status import retry_headers, status_of
 
 TEXT = [("content-type", "text/plain")]
+
+
+def _is_light(request: Request) -> bool:
+    return request.body.startswith(b"light")
 
 
 class Waiting:
@@ -53,6 +57,7 @@ class Toy:
         return [
             *routes,
             Route("POST", re.compile("/change"), "admin", infer=self.echo),
+            Route("POST", re.compile("/light"), "infer", infer=self.echo, light=Light("x-light", _is_light)),
             Route("POST", re.compile("/waits"), "read", waits=self.waits),
             Route("POST", re.compile("/waits-badly"), "read", waits=self.waits_badly),
         ]

@@ -7,7 +7,7 @@ import pytest
 from fastserve.http.direct import DirectReply
 from fastserve.http.message import Response
 from fastserve.http.site import OFFLOAD_BYTES
-from tests.support.fake_doors import TIMEOUT_S, DirectExchange, FakeDirectDoor
+from tests.support.fake_doors import MAX_BODY_BYTES, TIMEOUT_S, DirectExchange, FakeDirectDoor
 from tests.support.toy_protocol import TEXT
 
 OK = Response(200, TEXT, b"done")
@@ -25,6 +25,13 @@ OK = Response(200, TEXT, b"done")
         ("POST", "/echo", {}, False),
         ("GET", "/echo", {}, False),
         ("POST", "/echo", {"content-length": "2", "content-encoding": "gzip"}, False),
+        ("POST", "/light", {"content-length": str(OFFLOAD_BYTES)}, False),
+        ("POST", "/light", {"content-length": str(OFFLOAD_BYTES), "x-light": "1"}, True),
+        ("POST", "/light", {"content-length": str(MAX_BODY_BYTES), "x-light": "1"}, True),
+        ("POST", "/light", {"content-length": str(MAX_BODY_BYTES + 1), "x-light": "1"}, False),
+        ("POST", "/light", {"content-length": "99999999", "x-light": "1"}, False),
+        ("POST", "/light", {"content-length": "5", "x-light": "1", "content-encoding": "gzip"}, False),
+        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES), "x-light": "1"}, False),
         ("POST", "/waits", {"content-length": "2"}, False),
         ("POST", "/nowhere", {"content-length": "2"}, False),
     ],

@@ -183,6 +183,18 @@ def test_big_bodies_are_read_by_the_executor(loop_door: FakeDoor, size: int):
     assert len(sent.body) == size
 
 
+@pytest.mark.parametrize(("start", "at_once"), [(b"light", True), (b"heavy", False)])
+def test_big_bodies_that_are_read_in_no_time_are_read_where_they_come(door: FakeDoor, start: bytes, at_once: bool):
+    sent = door.post("/light", start + BIG, {"x-light": "1"})
+    assert sent.answered == at_once
+    door.work()
+    assert sent.body == start + BIG
+
+
+def test_big_bodies_are_not_asked_whether_they_are_light_unless_a_header_says_so(loop_door: FakeDoor):
+    assert not loop_door.post("/light", b"light" + BIG).answered
+
+
 def test_folded_bodies_are_unfolded_by_the_executor(loop_door: FakeDoor):
     sent = loop_door.post("/echo", gzip.compress(b"folded"), {"content-encoding": "gzip"})
     assert not sent.answered

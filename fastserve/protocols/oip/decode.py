@@ -30,6 +30,14 @@ def decode_infer(request: Request, plan: InferPlan) -> Decoded:
     return _submitted(request, asked or template.read(text, plan), body, end)
 
 
+def known(request: Request, plan: InferPlan) -> Asked | None:
+    """What is asked, where binary tensors follow JSON that came before."""
+    declared = request.headers.get(LENGTH_HEADER)
+    if declared is None or not (declared.isascii() and declared.isdigit()) or len(declared) > len(str(MAX_KEPT_BYTES)):
+        return None
+    return plan.asked.get(request.body[: int(declared)])
+
+
 def located(error: InvalidTensor, asked: InferRequest, order: tuple[str, ...], plan: InferPlan) -> InvalidTensor:
     """An error of the engine, which knows inputs by name and types by ONNX's, as this protocol says it."""
     known = plan.inputs.get(error.path)

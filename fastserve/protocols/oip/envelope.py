@@ -10,7 +10,7 @@ from msgspec import Struct
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidJson, InvalidRequest, InvalidTensor, quoted
 from fastserve.protocols.oip import parameters
-from fastserve.protocols.oip.plan import Form, InferPlan
+from fastserve.protocols.oip.plan import STRING, Form, InferPlan
 from fastserve.protocols.oip.tensors import Behind, Hole, InputReader, OutputReader
 from fastserve.types import Tensor
 
@@ -32,6 +32,11 @@ class Asked(Struct, frozen=True):
     form: Form
     priority: int
     timeout_ns: int
+
+    @property
+    def numbers_only(self) -> bool:
+        """Whether all that follows the JSON, there and back, are numbers, and nothing is in it."""
+        return self.form.numbers_only and not self.inputs and all(one.dtype != STRING for one in self.behind)
 
     def with_values(self, request_id: str, inputs: dict[str, Tensor]) -> "Asked":
         """The same of another id and other tensors."""
