@@ -141,7 +141,8 @@ class App:
             self.site.drain()
 
     def _look_soon(self) -> None:
-        if self._engine is not None:
+        """At the repository, unless others do that for us (see supervisor), and at where the access log is."""
+        if self._engine is not None and self._line is None:
             self._engine.look_soon()
         if self.site is not None and self.site.access is not None:
             self.site.access.look()

@@ -81,8 +81,12 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         self.ended.put(None)
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
-        """SIGHUP: look at the repository now, for every worker. (Granian would start its workers anew.)"""
+        """SIGHUP: look at the repository now, for every worker. (Granian would start its workers anew.)
+
+        What else a worker does then, with files of its own, it is told to do.
+        """
         self._hub.director.refresh(lambda _: None)
+        self._tell_workers(signal.SIGHUP)
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
         signal.signal(DRAIN, signal.SIG_IGN)  # a worker that does not listen yet must not die of it
