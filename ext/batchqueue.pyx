@@ -4,8 +4,9 @@ A ticket waits in a bucket (tickets that may share a batch) and within it on a l
 
 - Tickets of a bucket leave by priority, highest first, then by arrival. One that does not fit ends the batch: no
   overtaking.
-- A bucket is ready when it holds a full batch, or when one of its tickets is due: after the queue delay, but never
-  later than half way to its deadline, so that waiting for company does not make it late. No delay: ready at once.
+- A bucket is ready when it holds a full batch, or `enough_rows`, or when one of its tickets is due: after the queue
+  delay, but never later than half way to its deadline, so that waiting for company does not make it late. No delay:
+  ready at once.
 - Among ready buckets the one leaves whose first ticket has the highest priority, then the one whose first ticket came
   first. Of every FAIR_TURN choices between several, one goes to the bucket that was passed over longest: so none
   starves.
@@ -197,6 +198,7 @@ cdef class BatchQueue:
     """
 
     cdef int64_t max_batch_rows
+    cdef int64_t enough_rows
     cdef int64_t max_delay_ns
     cdef int64_t max_queue_rows
     cdef readonly int64_t queued_rows
@@ -210,13 +212,17 @@ cdef class BatchQueue:
     cdef Timeline deadlines
     cdef dict expired  # as `entries`: those whose deadline was found to have come, in that order
 
-    def __cinit__(self, int64_t max_batch_rows, int64_t max_delay_ns, int64_t max_queue_rows):
-        if max_batch_rows < 1 or max_queue_rows < 1 or max_delay_ns < 0:
+    def __cinit__(
+        self, int64_t max_batch_rows, int64_t max_delay_ns, int64_t max_queue_rows, int64_t enough_rows=INT64_MAX
+    ):
+        """`enough_rows`: a batch of so many rows need not wait for more, though there is room."""
+        if max_batch_rows < 1 or max_queue_rows < 1 or max_delay_ns < 0 or enough_rows < 1:
             raise ValueError(
-                "expected max_batch_rows and max_queue_rows of at least 1 and max_delay_ns of at least 0,"
-                f" got {max_batch_rows}, {max_queue_rows} and {max_delay_ns}"
+                "expected max_batch_rows, max_queue_rows and enough_rows of at least 1 and max_delay_ns of at least 0,"
+                f" got {max_batch_rows}, {max_queue_rows}, {enough_rows} and {max_delay_ns}"
             )
         self.max_batch_rows = max_batch_rows
+        self.enough_rows = min(enough_rows, max_batch_rows)
         self.max_delay_ns = max_delay_ns
         self.max_queue_rows = max_queue_rows
         self.buckets = {}
@@ -278,7 +284,7 @@ cdef class BatchQueue:
         if self.expired:
             return True
         for bucket in self.buckets.values():
-            if bucket.due_tickets > 0 or bucket.rows >= self.max_batch_rows:
+            if bucket.due_tickets > 0 or bucket.rows >= self.enough_rows:
                 return True
         return False
 
@@ -456,7 +462,7 @@ cdef class BatchQueue:
         cdef Bucket bucket, foremost = None, neglected = None
         cdef Py_ssize_t ready = 0
         for bucket in self.buckets.values():
-            if bucket.due_tickets == 0 and bucket.rows < self.max_batch_rows:
+            if bucket.due_tickets == 0 and bucket.rows < self.enough_rows:
                 continue
             ready += 1
             if foremost is None or self.goes_before(bucket, foremost):

@@ -19,6 +19,7 @@ from fastserve.errors import ConfigError
 
 __all__ = [
     "CONFIG_VARIABLE",
+    "FOLDER_FILES",
     "OPTIONS",
     "Config",
     "ModelConfig",
@@ -33,6 +34,7 @@ __all__ = [
 
 PROTOCOL_PREFIXES = ("/v1/", "/v2/", "/model-serving/")
 PROTO_SUFFIXES = (".config", ".conf", ".textproto", ".pbtxt", ".prototxt")
+FOLDER_FILES = ("config.pbtxt", "model-settings.json")
 MODEL_NAME_VARIABLE, MODEL_BASE_VARIABLE = "MODEL_NAME", "MODEL_BASE_PATH"
 """What TF Serving's image takes: the model at MODEL_BASE_PATH/MODEL_NAME."""
 
@@ -152,15 +154,18 @@ def _split_paths(value: str) -> list[str]:
 
 
 def _files_and_models(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Configuration files, and the rest."""
+    """Configuration files, and the rest; a model folder's own file stands for the folder."""
     files: list[str] = []
     models: list[str] = []
     for path in paths:
-        is_folder = os.path.isdir(path)
-        if not is_folder and path.endswith((".yaml", ".yml", "config.pbtxt", "model-settings.json")):
+        if os.path.isdir(path):
+            models.append(path)
+        elif os.path.basename(path) in FOLDER_FILES:
+            models.append(os.path.dirname(path) or ".")
+        elif path.endswith((".yaml", ".yml")):
             raise ConfigError(f"{path}: this kind of file is not read by this version; give a fastserve.toml instead")
-        is_file = not is_folder and path.endswith((".toml", *PROTO_SUFFIXES))
-        (files if is_file else models).append(path)
+        else:
+            (files if path.endswith((".toml", *PROTO_SUFFIXES)) else models).append(path)
     return files, models
 
 

@@ -172,7 +172,8 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         bool, Meta(description="Whether requests may share a run; false: each runs alone, as it came.")
     ] = True
     preferred_batch_rows: Annotated[
-        tuple[int, ...], Meta(description="Rows of a batch that need not wait for max_queue_delay_us to be over.")
+        tuple[Annotated[int, Meta(ge=1)], ...],
+        Meta(description="A batch as large as the smallest of these does not wait for max_queue_delay_us to be over."),
     ] = ()
     priority_levels: Annotated[
         int, Meta(ge=0, le=1 << 30, description="Levels that requests may ask for, 1 leaves first; 0: any.")

@@ -9,12 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from fastserve.config import FOLDER_FILES
 from fastserve.config.fields import most
 from fastserve.errors import ConfigError
 
-TRITON_FILE = "config.pbtxt"
-MLSERVER_FILE = "model-settings.json"
-FOLDER_FILES = (TRITON_FILE, MLSERVER_FILE)
+TRITON_FILE, MLSERVER_FILE = FOLDER_FILES
 
 
 class FolderSettings(Struct, frozen=True):

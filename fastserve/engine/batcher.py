@@ -34,12 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 class Limits(Struct, frozen=True):
-    """How one version's requests are coalesced. A version whose rows may not be coalesced has `batchable` False."""
+    """How one version's requests are coalesced. A version whose rows may not be coalesced has `batchable` False.
+
+    `enough_rows`: a batch of so many rows waits no longer, though it has room; 0: only a full one.
+    """
 
     batchable: bool
     max_batch_rows: int
     max_queue_delay_ns: int
     max_queue_rows: int
+    enough_rows: int = 0
 
 
 class Batcher:
@@ -65,7 +69,8 @@ class Batcher:
         self._limits = limits
         # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
         batch_rows = limits.max_batch_rows if limits.batchable else 1
-        self._queue = BatchQueue(batch_rows, limits.max_queue_delay_ns, limits.max_queue_rows)
+        enough_rows = limits.enough_rows or batch_rows
+        self._queue = BatchQueue(batch_rows, limits.max_queue_delay_ns, limits.max_queue_rows, enough_rows)
         # Short runs have a runner of their own, beside the slots: were they to wait for one that an executor thread has, they
         # would wait for a thread that stands back behind theirs.
         self._short_runners = [short_runner]

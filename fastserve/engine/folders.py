@@ -10,7 +10,8 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fastserve.config.folder import FOLDER_FILES, FolderSettings, read_settings
+from fastserve.config import FOLDER_FILES
+from fastserve.config.folder import FolderSettings, read_settings
 from fastserve.config.origin import FileIdentity, identity
 from fastserve.errors import ConfigError
 

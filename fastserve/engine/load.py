@@ -133,6 +133,7 @@ def _limits(config: ModelConfig, batchable: bool) -> Limits:
         max_batch_rows=config.max_batch_rows,
         max_queue_delay_ns=config.max_queue_delay_us * 1000,
         max_queue_rows=config.max_queue_rows,
+        enough_rows=min(config.preferred_batch_rows, default=0),
     )
 
 

@@ -55,6 +55,14 @@ def test_a_full_batch_leaves_before_the_delay_ends() -> None:
     assert waiting.pop(1500) == ["d"]
 
 
+def test_a_batch_that_is_large_enough_leaves_before_it_is_full() -> None:
+    waiting = BatchQueue(8, 500, 100, enough_rows=3)
+    push_all(waiting, "a", "b")
+    assert (waiting.ready(1000), waiting.pop(1000)) == (False, [])
+    push_all(waiting, "c", "d")
+    assert (waiting.ready(1000), waiting.pop(1000)) == (True, ["a", "b", "c", "d"])
+
+
 def test_a_due_ticket_takes_the_others_of_its_bucket_along() -> None:
     waiting = queue(max_delay_ns=500)
     push_all(waiting, "a", now_ns=1000)
@@ -235,8 +243,8 @@ def test_what_can_never_leave_is_refused(rows: int, now_ns: int, deadline_ns: in
     assert len(waiting) == 0
 
 
-@pytest.mark.parametrize("arguments", [(0, 0, 1), (1, -1, 1), (1, 0, 0), (-5, 0, -5)])
-def test_limits_that_let_nothing_through_are_refused(arguments: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("arguments", [(0, 0, 1), (1, -1, 1), (1, 0, 0), (-5, 0, -5), (1, 0, 1, 0)])
+def test_limits_that_let_nothing_through_are_refused(arguments: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         BatchQueue(*arguments)
 
@@ -314,11 +322,16 @@ STEP = st.sampled_from([0, 0, 0, 1, 3, 10, 100, -1])
 class AgainstTwin(RuleBasedStateMachine):
     """Both queues get the same calls at the same times and must say the same."""
 
-    @initialize(batch_rows=st.integers(1, 8), delay_ns=st.sampled_from([0, 0, 7, 50]), queue_rows=st.integers(1, 30))
-    def start(self, batch_rows: int, delay_ns: int, queue_rows: int) -> None:
+    @initialize(
+        batch_rows=st.integers(1, 8),
+        delay_ns=st.sampled_from([0, 0, 7, 50]),
+        queue_rows=st.integers(1, 30),
+        enough_rows=st.integers(1, 10),
+    )
+    def start(self, batch_rows: int, delay_ns: int, queue_rows: int, enough_rows: int) -> None:
         self.batch_rows = batch_rows
-        self.native = BatchQueue(batch_rows, delay_ns, queue_rows)
-        self.twin = reference.BatchQueue(batch_rows, delay_ns, queue_rows)
+        self.native = BatchQueue(batch_rows, delay_ns, queue_rows, enough_rows)
+        self.twin = reference.BatchQueue(batch_rows, delay_ns, queue_rows, enough_rows)
         self.now_ns = 100
         self.tickets: list[Ticket] = []
 

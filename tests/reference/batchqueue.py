@@ -25,8 +25,11 @@ class Waiting:
 class BatchQueue:
     """As the native one, rule by rule."""
 
-    def __init__(self, max_batch_rows: int, max_delay_ns: int, max_queue_rows: int) -> None:
+    def __init__(
+        self, max_batch_rows: int, max_delay_ns: int, max_queue_rows: int, enough_rows: int = 2**63 - 1
+    ) -> None:
         self.max_batch_rows = max_batch_rows
+        self.enough_rows = min(enough_rows, max_batch_rows)
         self.max_delay_ns = max_delay_ns
         self.max_queue_rows = max_queue_rows
         self.waiting: list[Waiting] = []
@@ -133,7 +136,7 @@ class BatchQueue:
         return [
             bucket
             for bucket, entries in buckets.items()
-            if any(entry.is_due for entry in entries) or sum(entry.rows for entry in entries) >= self.max_batch_rows
+            if any(entry.is_due for entry in entries) or sum(entry.rows for entry in entries) >= self.enough_rows
         ]
 
     def _rank(self, bucket: Hashable) -> tuple[int, int]:

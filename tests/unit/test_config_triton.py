@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fastserve.config import ModelConfig
 from fastserve.config.fields import TensorConfig, WarmupConfig, WarmupInput
 from fastserve.config.folder import FolderSettings, read_settings
 from fastserve.config.triton import read_overrides
@@ -235,3 +239,91 @@ def test_a_load_call_brings_the_same_as_json(tmp_path: Path):
     for broken in ("{", '{"max_batch_size": "x"}', "[" * 1000, "[]"):
         with pytest.raises(ConfigError, match=r"^config: "):
             read_overrides(broken, tmp_path)
+
+
+PIECES = [
+    *(
+        "name",
+        "input",
+        "output",
+        "dims",
+        "data_type",
+        "reshape",
+        "shape",
+        "max_batch_size",
+        "dynamic_batching",
+        "count",
+    ),
+    *(
+        "instance_group",
+        "version_policy",
+        "latest",
+        "all",
+        "specific",
+        "versions",
+        "model_warmup",
+        "inputs",
+        "key",
+        "value",
+    ),
+    *(
+        "parameters",
+        "label_filename",
+        "optimization",
+        "priority_queue_policy",
+        "default_queue_policy",
+        "max_queue_size",
+    ),
+    *("preferred_batch_size", "priority_levels", "default_timeout_microseconds", "input_data_file", "TYPE_FP32", "x"),
+    *(
+        "{",
+        "{",
+        "}",
+        "}",
+        "[",
+        "]",
+        ":",
+        ":",
+        ",",
+        "-1",
+        "0",
+        "1",
+        "4294967295",
+        "18446744073709551615",
+        '"a"',
+        '"../x"',
+        '""',
+    ),
+]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=40))
+def test_any_text_is_read_or_refused_in_words(tmp_path_factory: pytest.TempPathFactory, pieces: list[str]):
+    folder = tmp_path_factory.getbasetemp()
+    refused = ""
+    try:
+        read(folder, " ".join(pieces))
+    except ConfigError as error:
+        refused = str(error)
+    assert not refused or str(folder) in refused
+
+
+@st.composite
+def _entries(draw: st.DrawFn) -> str:
+    """Well-formed fields with any numbers."""
+    number = st.one_of(st.integers(-2, 5), st.integers(-(2**31), 2**64))
+    numbers = draw(st.lists(number, min_size=6, max_size=6))
+    return (
+        "max_batch_size: {} input {{ name: 'x' dims: {} reshape {{ shape: {} }} }} instance_group {{ count: {} }} "
+        "dynamic_batching {{ max_queue_delay_microseconds: {} preferred_batch_size: {} }}"
+    ).format(*numbers)
+
+
+@given(text=_entries())
+def test_any_numbers_are_read_within_their_bounds_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str):
+    try:
+        values = read(tmp_path_factory.getbasetemp(), text).values
+    except ConfigError:
+        return
+    ModelConfig(name="m", **values)
+    msgspec.convert(msgspec.to_builtins(ModelConfig(name="m", **values)), ModelConfig)

@@ -8,13 +8,11 @@ from typing import Any
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidTensor
+from fastserve.types import HIGHEST_PRIORITY
 
 MAX_NATURAL = 2**64 - 1
 MAX_TIMEOUT_NS = 2**62
 """Some 146 years; more does not fit a clock."""
-
-HIGHEST = 2**31
-"""What the engine is told for priority 0, if there were one: explicit priorities are above all ordinary requests."""
 
 Found = dict[str, Any]
 """Parameters by name."""
@@ -80,7 +78,7 @@ def _read(cursor: Cursor, path: str, rule: Rule) -> Any:
 def priority(found: Found) -> int:
     """The engine's priority, of which the higher leaves first: on the wire 1 is the highest, 0 and nothing the ordinary."""
     asked: int = found.get("priority", 0)
-    return 0 if asked == 0 else max(1, HIGHEST - asked)
+    return 0 if asked == 0 else max(1, HIGHEST_PRIORITY - asked)
 
 
 def timeout_ns(found: Found) -> int:
