@@ -1,5 +1,6 @@
 """Folders as Triton's and MLServer's users have them, served."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,29 @@ def test_labels_of_a_config_are_the_classes_of_the_model(tmp_path: Path):
         body = msgspec.json.decode(one.post("/v1/models/m:classify", b'{"examples": [{"x": [0.5, 9.0, 0.25]}]}').body)
     assert "results" in body, body
     assert [label for label, _ in body["results"][0]] == ["cat", "dog", "bird"]
+
+
+def test_queue_settings_of_a_config_hold_for_requests_of_every_protocol(tmp_path: Path):
+    models.save(times(2), tmp_path / "m" / "1")
+    config = tmp_path / "m" / "config.pbtxt"
+    config.write_text("dynamic_batching { default_queue_policy { default_timeout_microseconds: 1 } }")
+    row = msgspec.json.encode({"instances": [[1, 1]]})
+    infer = msgspec.json.encode({"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 2], "data": [1, 1]}]})
+    with ServerProcess(str(tmp_path), "--poll-seconds", "0.1") as server, wire(server) as one:
+        assert one.post("/v1/models/m:predict", row).status == 504
+        assert one.post("/v2/models/m/infer", infer).status == 504
+        config.write_text("max_batch_size: 8")
+        until(lambda: one.post("/v1/models/m:predict", row).status == 200)
+        assert one.post("/v2/models/m/infer", infer).status == 200
+
+
+def test_a_batch_of_a_preferred_size_does_not_wait_for_the_delay(tmp_path: Path):
+    models.save(times(2), tmp_path / "m" / "1")
+    (tmp_path / "m" / "config.pbtxt").write_text(
+        "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 60000000 preferred_batch_size: 4 }"
+    )
+    with ServerProcess(str(tmp_path)) as server:
+        started = time.monotonic()
+        answer = predict(server, "m", b'{"instances": [[1, 1], [2, 2], [3, 3], [4, 4]]}')
+        assert answer == {"predictions": [[2, 2], [4, 4], [6, 6], [8, 8]]}
+        assert time.monotonic() - started < 10, "a request waits for company until half of its 30 s are over"
