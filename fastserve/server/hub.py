@@ -55,6 +55,7 @@ class Line(Struct, frozen=True):
 class Member:
     """One worker. `counts`: it takes requests, so nothing is so before it is so there."""
 
+    key: int
     slot: int
     link: Link
     ledger: Ledger
@@ -118,6 +119,7 @@ class Hub:
         self._restarts = 0
         self._pinged_s = 0.0
         self._quiet = threading.Lock()
+        self._adopted = 0
         self._served: set[int] = set()
         self.director = Director(_Rested(catalog, self._quiet), poll_seconds, self)
 
@@ -145,9 +147,11 @@ class Hub:
             if held:
                 self._quiet.release()
 
-    def adopt(self, slot: int, connection: socket.socket, file: int, successor: bool) -> None:
-        """A worker was started. Any thread."""
-        self._thread.call(partial(self._adopt, slot, connection, file, successor))
+    def adopt(self, slot: int, connection: socket.socket, file: int, successor: bool) -> int:
+        """A worker was started; a number for it that no other has. One thread."""
+        self._adopted += 1
+        self._thread.call(partial(self._adopt, self._adopted, slot, connection, file, successor))
+        return self._adopted
 
     def abandon(self) -> None:
         """In a fresh worker: close what it has inherited of the others'."""
@@ -155,9 +159,9 @@ class Hub:
             member.link.connection.close()
             member.ledger.close()
 
-    def has_served(self, slot: int) -> bool:
-        """Whether the last worker in that place had loaded what it should serve. Any thread."""
-        return slot in self._served
+    def has_served(self, key: int) -> bool:
+        """Whether the worker of that number has ever loaded what it should serve. Any thread."""
+        return key in self._served
 
     @property
     def was_started(self) -> bool:
@@ -177,7 +181,7 @@ class Hub:
         wait = _Wait(revision, then, time.monotonic() + LONGEST_CALL_S)
         self._thread.call(partial(self._begin_wait, wait))
 
-    def _adopt(self, slot: int, connection: socket.socket, file: int, successor: bool) -> None:
+    def _adopt(self, key: int, slot: int, connection: socket.socket, file: int, successor: bool) -> None:
         member: Member
 
         def received(frame: bytes) -> None:
@@ -187,8 +191,7 @@ class Hub:
             self._part(member)
 
         link = Link(self._thread, connection, received, closed)
-        member = Member(slot, link, Ledger(file), counts=False, born_s=time.monotonic())
-        self._served.discard(slot)
+        member = Member(key, slot, link, Ledger(file), counts=False, born_s=time.monotonic())
         self._restarts += successor
         self._members[slot] = member
         if self._state.revision:
@@ -228,7 +231,7 @@ class Hub:
             case wire.Reported():
                 member.report = message.report
                 if message.report.started:
-                    self._served.add(member.slot)
+                    self._served.add(member.key)
                 self._changed()
             case wire.Seen():
                 member.seen = message.number

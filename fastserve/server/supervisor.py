@@ -34,6 +34,7 @@ class Supervised(WorkerProcess):
 
     parent: "Supervisor"
     line: Line
+    key: int
     stop_signal: signal.Signals
 
     def start(self) -> None:
@@ -102,7 +103,7 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         worker.line, worker.stop_signal = line, self._stop_signal
         with self._hub.resting(), _held():
             worker.start()
-        self._hub.adopt(slot, ours, line.file, successor)
+        worker.key = self._hub.adopt(slot, ours, line.file, successor)
         return worker  # type: ignore[no-any-return]
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
@@ -124,8 +125,8 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         """At once for a worker that had served, whatever it died of; ever later for one that dies before it can."""
         slot, code = ended.idx, ended.inner.exitcode
         pause_s = 0.0
-        if not self._hub.has_served(slot):
-            pause_s = min(2 * self._pauses_s.get(slot, FIRST_PAUSE_S / 2), LONGEST_PAUSE_S)
+        if not self._hub.has_served(ended.key):
+            pause_s = min(max(FIRST_PAUSE_S, 2 * self._pauses_s.get(slot, 0.0)), LONGEST_PAUSE_S)
             self._failed_starts[slot] += 1
         self._pauses_s[slot] = pause_s
         self._due_s[slot] = time.monotonic() + pause_s
