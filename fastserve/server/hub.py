@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from io import FileIO
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,25 +21,21 @@ from msgspec.structs import replace
 from fastserve.engine.director import Director, Looks
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.state import Outcome, Report, State, View, merged
-from fastserve.metrics import Family, Point, combined
+from fastserve.metrics import Family
 from fastserve.server import wire
 from fastserve.server.ledger import Ledger, new_file
 from fastserve.server.link import Link, LinkThread
+from fastserve.server.tally import Tally
 
 PING_EVERY_S = 1.0
 PATIENCE_S = 15.0
 """A worker that says nothing for so long is not waited for."""
 
-GAUGES_WITHIN_S = 1.0
 LONGEST_CALL_S = 600.0
 LONE_SUCCESSOR_S = 5.0
 """So long a worker that replaces the only one waits for its models before it answers that they are not there yet."""
 
 REST_WITHIN_S = 0.5
-
-WORKERS_TEXT = "Worker processes."
-COUNTED_TEXT = "Workers whose gauges are in these sums; those that died still count in the others."
-RESTARTS_TEXT = "Workers that were started in the place of one that ended."
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +44,7 @@ class Line(Struct, frozen=True):
     """What a worker is given to speak with its parent. `successor`: it replaces one that died."""
 
     connection: socket.socket
-    file: int
+    file: FileIO
     successor: bool
 
 
@@ -90,17 +87,6 @@ class _Wait:
     number: int | None = None
 
 
-@dataclass(eq=False)
-class _Collection:
-    """Counts asked for by `asker`, for whose gauges `missing` is still waited."""
-
-    asker: Member
-    number: int
-    missing: set[int]
-    due_s: float
-    gauges: list[tuple[Family, ...]] = field(default_factory=list)
-
-
 class Hub:
     """A `Fleet` of worker processes."""
 
@@ -113,13 +99,11 @@ class Hub:
         self._number = 0
         self._was_started = self._was_ready = False
         self._waits: list[_Wait] = []
-        self._collections: dict[int, _Collection] = {}
-        self._next_collection = 0
-        self._retired: list[Family] = []
-        self._restarts = 0
+        self._tally = Tally(workers, self._ledgers, self._serving)
         self._pinged_s = 0.0
         self._quiet = threading.Lock()
         self._adopted = 0
+        self._lines: dict[int, tuple[socket.socket, FileIO]] = {}
         self._served: set[int] = set()
         self.director = Director(_Rested(catalog, self._quiet), poll_seconds, self)
 
@@ -129,7 +113,7 @@ class Hub:
         self.director.start()
 
     def stop(self) -> None:
-        """End the threads."""
+        """End the threads, and every line."""
         self.director.stop()
         self._thread.call(self._close)
         self._thread.stop()
@@ -147,17 +131,27 @@ class Hub:
             if held:
                 self._quiet.release()
 
-    def adopt(self, slot: int, connection: socket.socket, file: int, successor: bool) -> int:
-        """A worker was started; a number for it that no other has. One thread."""
+    def new_line(self, slot: int, *, successor: bool) -> Line:
+        """What the next worker in that place is given. The thread that forks."""
+        ours, theirs = socket.socketpair()
+        line = Line(theirs, new_file(), successor)
+        self._lines[slot] = ours, line.file
+        return line
+
+    def adopt(self, slot: int, line: Line) -> int:
+        """The worker was started; a number for it that no other has. The thread that forks."""
+        line.connection.close()
+        ours, file = self._lines[slot]
         self._adopted += 1
-        self._thread.call(partial(self._adopt, self._adopted, slot, connection, file, successor))
+        self._thread.call(partial(self._adopt, self._adopted, slot, ours, file, line.successor))
         return self._adopted
 
-    def abandon(self) -> None:
-        """In a fresh worker: close what it has inherited of the others'."""
-        for member in list(self._members.values()):
-            member.link.connection.close()
-            member.ledger.close()
+    def abandon(self, own: Line) -> None:
+        """In a fresh worker: close what it has inherited of the parent's and the other workers'."""
+        for ours, file in self._lines.values():
+            ours.close()
+            if file is not own.file:
+                file.close()
 
     def has_served(self, key: int) -> bool:
         """Whether the worker of that number has ever loaded what it should serve. Any thread."""
@@ -181,7 +175,7 @@ class Hub:
         wait = _Wait(revision, then, time.monotonic() + LONGEST_CALL_S)
         self._thread.call(partial(self._begin_wait, wait))
 
-    def _adopt(self, key: int, slot: int, connection: socket.socket, file: int, successor: bool) -> None:
+    def _adopt(self, key: int, slot: int, connection: socket.socket, file: FileIO, successor: bool) -> None:
         member: Member
 
         def received(frame: bytes) -> None:
@@ -192,7 +186,7 @@ class Hub:
 
         link = Link(self._thread, connection, received, closed)
         member = Member(key, slot, link, Ledger(file), counts=False, born_s=time.monotonic())
-        self._restarts += successor
+        self._tally.restarts += successor
         self._members[slot] = member
         if self._state.revision:
             self._send(member, wire.Apply(self._state))
@@ -207,12 +201,14 @@ class Hub:
         """A worker is gone; what it counted stays."""
         if self._members.get(member.slot) is member:
             del self._members[member.slot]
-        self._retired = combined([self._retired, member.ledger.read()])
-        member.ledger.close()
-        for collection in list(self._collections.values()):
-            collection.missing.discard(member.slot)
-            self._end_collection(collection)
+        self._tally.retire(member.key, member.ledger)
         self._changed()
+
+    def _ledgers(self) -> list[Ledger]:
+        return [member.ledger for member in self._members.values()]
+
+    def _serving(self) -> int:
+        return sum(member.counts for member in self._members.values())
 
     def _send(self, member: Member, message: wire.ToWorker) -> None:
         member.link.send(wire.encoded(message))
@@ -245,7 +241,7 @@ class Hub:
             case wire.Collect():
                 self._collect(member, message.number)
             case wire.Gauges():
-                self._add_gauges(member, message)
+                self._tally.add(member.key, message.number, message.families)
             case wire.Pong():
                 pass
 
@@ -289,12 +285,14 @@ class Hub:
             self._number += 1
             self._broadcast(wire.Show(self._number, view))
 
-    def _admit(self) -> None:
-        """Let a worker take requests: at the start at once, later when it has what the others have."""
+    def _admit(self) -> bool:
+        """Let a worker take requests: at the start at once, later when it has what the others have; whether one was let."""
+        let = False
         for member in self._members.values():
             if not member.counts and (not self._was_started or self._may_serve(member)):
-                member.counts = True
+                let = member.counts = True
                 self._send(member, wire.Admit())
+        return let
 
     def _may_serve(self, member: Member) -> bool:
         if member.report.started and member.report.revision >= self._state.revision:
@@ -328,47 +326,26 @@ class Hub:
         return tuple(member.name for member in (*behind, *blind))
 
     def _collect(self, asker: Member, number: int) -> None:
-        waited_for = {slot for slot, member in self._members.items() if member.speaks}
-        collection = _Collection(asker, number, waited_for, time.monotonic() + GAUGES_WITHIN_S)
-        key = self._next_collection = self._next_collection + 1
-        self._collections[key] = collection
-        for slot in waited_for:
-            self._send(self._members[slot], wire.ReadGauges(key))
+        speaking = [member for member in self._members.values() if member.speaks]
 
-    def _add_gauges(self, member: Member, gauges: wire.Gauges) -> None:
-        collection = self._collections.get(gauges.number)
-        if collection is not None and member.slot in collection.missing:
-            collection.missing.discard(member.slot)
-            collection.gauges.append(gauges.families)
-            self._end_collection(collection)
+        def ask(key: int) -> None:
+            for member in speaking:
+                self._send(member, wire.ReadGauges(key))
 
-    def _end_collection(self, collection: _Collection, *, over: bool = False) -> None:
-        if collection.missing and not over:
-            return
-        self._collections = {key: one for key, one in self._collections.items() if one is not collection}
-        counted = [member.ledger.read() for member in self._members.values()]
-        families = combined([self._retired, *counted, *collection.gauges, self._own(len(collection.gauges))])
-        self._send(collection.asker, wire.Collected(collection.number, tuple(families)))
+        def told(families: list[Family]) -> None:
+            self._send(asker, wire.Collected(number, tuple(families)))
 
-    def _own(self, heard: int) -> list[Family]:
-        serving = sum(member.counts for member in self._members.values())
-        starting = self._workers - serving
-        states = tuple(Point((("state", n),), (float(c),)) for n, c in (("serving", serving), ("starting", starting)))
-        return [
-            Family("fastserve_workers", "gauge", WORKERS_TEXT, states),
-            Family("fastserve_workers_counted", "gauge", COUNTED_TEXT, (Point((), (float(heard),)),)),
-            Family("fastserve_worker_restarts_total", "counter", RESTARTS_TEXT, (Point((), (self._restarts,)),)),
-        ]
+        self._tally.begin({member.key for member in speaking}, told, ask)
 
     def _tick(self) -> None:
         now = time.monotonic()
         if now - self._pinged_s >= PING_EVERY_S:
             self._pinged_s = now
             self._broadcast(wire.Ping())
-        for collection in list(self._collections.values()):
-            if now > collection.due_s:
-                self._end_collection(collection, over=True)
-        self._changed()
+        self._tally.tick()
+        if self._admit():
+            self._changed()
+        self._check_waits()
 
 
 class _Rested:
@@ -393,9 +370,3 @@ class _Rested:
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         with self._quiet:
             return self._catalog.look(finished)
-
-
-def new_line(*, successor: bool) -> tuple[socket.socket, Line]:
-    """A connection: the parent's end, and what the worker gets."""
-    ours, theirs = socket.socketpair()
-    return ours, Line(theirs, new_file(), successor)

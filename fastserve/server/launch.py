@@ -77,7 +77,7 @@ def _worker(server: ServerConfig) -> Callable[..., None] | None:
 def _load_app(config: Config, first: Any, parent_pid: int, hub: Hub, line: Line) -> App:
     """In a worker: the app. The first worker to be ready prints the table; all of them load the same models."""
     settle_in(parent_pid)
-    hub.abandon()
+    hub.abandon(line)
     logs.set_up(config.server.log_dir)
 
     def started(engine: Engine) -> None:

@@ -10,6 +10,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,18 @@ PAGE_CELLS = 8192
 CELL_BYTES = 8
 
 
-def new_file() -> int:
+def new_file() -> FileIO:
     """A file without a name, in memory where that can be had."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("fastserve-counts", os.MFD_CLOEXEC)
+        return FileIO(os.memfd_create("fastserve-counts", os.MFD_CLOEXEC), "r+")
     with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        return FileIO(os.dup(file.fileno()), "r+")
 
 
 class SharedCells:
     """The worker's side: makes pages, and says which series counts where."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         self._used_bytes = 0
         self._made: list[Made] = []
@@ -48,9 +49,9 @@ class SharedCells:
         """At least `count` cells, all zero, and the first one's place in the file."""
         size = -(-max(count, PAGE_CELLS) // PAGE_CELLS) * PAGE_CELLS * CELL_BYTES
         at = self._used_bytes
-        os.ftruncate(self._file, at + size)
+        self._file.truncate(at + size)
         self._used_bytes += size
-        return np.frombuffer(mmap.mmap(self._file, size, offset=at), np.int64), at // CELL_BYTES
+        return np.frombuffer(mmap.mmap(self._file.fileno(), size, offset=at), np.int64), at // CELL_BYTES
 
     def made(self, made: Made) -> None:
         """A series counts from now on."""
@@ -68,7 +69,7 @@ class SharedCells:
 class Ledger:
     """The parent's side: reads what a worker counts, and what one that died has counted."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         self._made: dict[tuple[str, Labels], Made] = {}
         self._cells = np.zeros(0, np.int64)
@@ -95,11 +96,11 @@ class Ledger:
     def close(self) -> None:
         """Let the file go."""
         self._cells = np.zeros(0, np.int64)
-        os.close(self._file)
+        self._file.close()
 
     def _point(self, made: Made) -> Point:
         count = 1 if made.kind == "counter" else len(made.bounds) + 2
         if made.at + count > len(self._cells):
-            self._cells = np.frombuffer(mmap.mmap(self._file, 0, prot=mmap.PROT_READ), np.int64)
+            self._cells = np.frombuffer(mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ), np.int64)
         values = self._cells[made.at : made.at + count].tolist()
         return Point(made.labels, tuple(values), made.bounds, made.scale)

@@ -18,7 +18,7 @@ from granian.server.mp import WorkerProcess
 
 from fastserve.config import ServerConfig
 from fastserve.server.ending import DRAIN, HANG_UP_S, HELD
-from fastserve.server.hub import Hub, Line, new_line
+from fastserve.server.hub import Hub
 
 LOOK_EVERY_S = 0.05
 FIRST_PAUSE_S = 0.1
@@ -33,14 +33,8 @@ class Supervised(WorkerProcess):
     """A worker's process; the supervisor hears of its end, whatever ended it."""
 
     parent: "Supervisor"
-    line: Line
     key: int
     stop_signal: signal.Signals
-
-    def start(self) -> None:
-        """Fork; the worker's end of its line is the worker's from now on."""
-        super().start()  # type: ignore[no-untyped-call]  # Granian has no types
-        self.line.connection.close()
 
     def terminate(self) -> None:
         """Have it finish what is in flight, and end."""
@@ -97,13 +91,13 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
 
     def _spawned(self, slot: int, target: Any, loader: Any, *, successor: bool) -> Supervised:
         """A fresh worker in that place, running."""
-        ours, line = new_line(successor=successor)
+        line = self._hub.new_line(slot, successor=successor)
         worker = self._spawn_worker(idx=slot, target=target, callback_loader=partial(loader, line))
         worker.__class__ = Supervised
-        worker.line, worker.stop_signal = line, self._stop_signal
+        worker.stop_signal = self._stop_signal
         with self._hub.resting(), _held():
             worker.start()
-        worker.key = self._hub.adopt(slot, ours, line.file, successor)
+        worker.key = self._hub.adopt(slot, line)
         return worker  # type: ignore[no-any-return]
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:

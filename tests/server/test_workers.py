@@ -88,7 +88,7 @@ def test_whatever_worker_is_asked_counts_and_states_are_those_of_all(folder: Pat
 
 
 def test_started_means_all_of_them(folder: Path):
-    models.save(slow_models.patient(base_steps=2000), folder / "patient" / "1")
+    models.save(slow_models.patient(base_steps=400), folder / "patient" / "1")
     with ServerProcess(str(folder), "--workers", "2") as server, connected(server, 16) as clients:
         for one in clients:
             assert one.get("/readyz").status == 200
@@ -99,7 +99,7 @@ def test_started_means_all_of_them(folder: Path):
 def test_a_killed_worker_comes_back_again_and_again_and_the_others_serve_on(folder: Path, interface: str):
     answered, seconds = 0, []
     with ServerProcess(str(folder), "--workers", "2", "--interface", interface) as server:
-        for killed in range(6):
+        for killed in range(4):
             victim, other = workers_of(server)
             with connected(server, 24) as clients:
                 answered += len(clients)
@@ -128,11 +128,11 @@ def test_a_killed_worker_comes_back_again_and_again_and_the_others_serve_on(fold
 
 def test_both_workers_killed_at_once_come_back(folder: Path):
     with ServerProcess(str(folder), "--workers", "2") as server:
-        for _ in range(3):
+        for _ in range(2):
             for worker in workers_of(server):
                 os.kill(worker, signal.SIGKILL)
             until(lambda: serving(server) == 2)
-        assert metric(server, "fastserve_worker_restarts_total") == 6
+        assert metric(server, "fastserve_worker_restarts_total") == 4
         assert health(server, "/readyz")[0] == 200
 
 

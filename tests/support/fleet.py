@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastserve.engine.loader import Loader
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.state import Report, State
 from fastserve.metrics import Metrics
-from fastserve.server.hub import Hub, Line, new_line
+from fastserve.server.hub import Hub, Line
 from fastserve.server.ledger import SharedCells
 from fastserve.server.member import Member
 from fastserve.types import VersionState, VersionStatus
@@ -79,9 +80,7 @@ class FakeWorker:
         self._close()
 
     def _close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
     @property
     def view(self) -> Any:
@@ -119,9 +118,10 @@ class FakeFleet:
         self.workers = [self._spawned(slot, successor=False) for slot in range(workers)]
 
     def _spawned(self, slot: int, *, successor: bool) -> FakeWorker:
-        ours, line = new_line(successor=successor)
-        worker = FakeWorker(line)
-        self.hub.adopt(slot, ours, os.dup(line.file), successor)
+        given = self.hub.new_line(slot, successor=successor)
+        # As after a fork: the worker's end and file are its own.
+        worker = FakeWorker(Line(given.connection.dup(), FileIO(os.dup(given.file.fileno()), "r+"), successor))
+        self.hub.adopt(slot, given)
         return worker
 
     def replace(self, slot: int) -> FakeWorker:
