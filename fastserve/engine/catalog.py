@@ -5,6 +5,7 @@ Thread: the repository's. Memory: the last look's stamps, to know files that sti
 """
 
 import os
+import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,10 @@ class Catalog:
 
     def placed(self, problem: str) -> str:
         """`problem`, with where the configuration names what it is about, if it does not say so itself."""
-        found = [place for name, place in self._config.origin.places.items() if name in problem]
-        return f"{found[0]}: {problem}" if found and ", line " not in problem else problem
+        if ", line " in problem:
+            return problem
+        named = [name for name in self._config.origin.places if _mentions(problem, name)]
+        return f"{self._config.origin.places[max(named, key=len)]}: {problem}" if named else problem
 
     def _places(self) -> list[tuple[Path, str | None]]:
         """Folders and files to look at; with a name where the configuration gives the model one."""
@@ -186,6 +189,11 @@ class Catalog:
             elif before is not None and number in before.versions:
                 versions[number], stamps[number] = path, before.stamps[number]
         return replace(disk, versions=versions, stamps=stamps)
+
+
+def _mentions(problem: str, name: str) -> bool:
+    """Whether it speaks of `name`, and not of something whose name only begins like it."""
+    return re.search(rf"{re.escape(name)}(?![\w.-])", problem) is not None
 
 
 def _named(here: Found, name: str | None) -> list[ModelFiles]:

@@ -235,3 +235,12 @@ def test_a_request_that_has_no_time_left_is_not_run(shelf: Shelf):
         pytest.raises(FastServeError, match="Timed out"),
     ):
         Asked(engine, engine.lease("m"), {"x": np.ones(1, np.float32)}, received_ns=engine.clock() - 10_000)
+
+
+def test_what_a_folder_says_can_be_asked_for(shelf: Shelf):
+    folder = shelf.put("m", flat_model()).parent.parent
+    (folder / "config.pbtxt").write_text("max_batch_size: 8 metric_tags { key: 'a' value: 'b' }")
+    with shelf.engine() as engine:
+        assert engine.declared("m") == {"max_batch_size": 8, "metric_tags": {"a": "b"}}
+        with pytest.raises(FastServeError):
+            engine.declared("n")
