@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig
+from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig, TensorConfig, WarmupInput
 from fastserve.config.options import OPTIONS
 from fastserve.config.origin import Origin
 from fastserve.errors import ConfigError
@@ -39,7 +39,7 @@ def read_toml(path: Path, env: Mapping[str, str]) -> Config:
     source.check_policies(config)
     source.check_names(config.models)
     written = {model.name: frozenset(entry) for model, entry in zip(config.models, raw.get("models", ()), strict=True)}
-    config = _resolve_paths(config, path.absolute().parent)
+    config = _resolve_paths(source.with_lines(config), path.absolute().parent)
     return replace(config, origin=Origin(places=source.places(config.models), written=written))
 
 
@@ -51,8 +51,19 @@ def _resolve_paths(config: Config, base: Path) -> Config:
         if option.is_path and value and value != STANDARD_OUTPUT:
             found = tuple(str(base / path) for path in value) if option.many else str(base / value)
             sections[option.section] = replace(sections[option.section], **{option.field: found})
-    models = [replace(model, path=str(base / model.path)) if model.path else model for model in config.models]
-    return replace(config, **sections, models=tuple(models))
+    return replace(config, **sections, models=tuple(_resolve_model(model, base) for model in config.models))
+
+
+def _resolve_model(model: ModelConfig, base: Path) -> ModelConfig:
+    warmup = tuple(
+        replace(sample, inputs={name: _resolve_input(one, base) for name, one in sample.inputs.items()})
+        for sample in model.warmup
+    )
+    return replace(model, path=str(base / model.path) if model.path else None, warmup=warmup)
+
+
+def _resolve_input(one: WarmupInput, base: Path) -> WarmupInput:
+    return replace(one, file=str(base / one.file)) if one.file else one
 
 
 class _Source(Struct, frozen=True):
@@ -124,6 +135,20 @@ class _Source(Struct, frozen=True):
                 if name and line:
                     found[name] = f"{self.path}, line {line}"
         return found
+
+    def with_lines(self, config: Config) -> Config:
+        """What is said of tensors knows where: a graph that says otherwise is found much later."""
+        models = []
+        for i, model in enumerate(config.models):
+            inputs = self._placed(("models", i, "inputs"), model.inputs)
+            outputs = self._placed(("models", i, "outputs"), model.outputs)
+            models.append(replace(model, inputs=inputs, outputs=outputs))
+        return replace(config, models=tuple(models))
+
+    def _placed(self, keys: Keys, tensors: tuple[TensorConfig, ...]) -> tuple[TensorConfig, ...]:
+        line = line_of(self.text, keys) if tensors else None
+        where = f"{self.path}, line {line}" if line else str(self.path)
+        return tuple(one if one.where else replace(one, where=where) for one in tensors)
 
     def check_names(self, models: tuple[ModelConfig, ...]) -> None:
         """Names and aliases are used once."""

@@ -75,6 +75,22 @@ def test_whole_file_is_read(tmp_path: Path) -> None:
     assert (iris.path, iris.versions) == (None, (1, 3))
 
 
+def test_what_is_said_of_tensors_knows_its_line_and_warm_up_files_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """[[models]]
+        name = "m"
+        inputs = [{ name = "x", datatype = "FP32", shape = [4], batched = true }]
+        priority_timeouts_us = { 1 = 5, 2 = 7 }
+        warmup = [{ inputs = { x = { shape = [4], data = "file", file = "x.bin" } }, rows = 8 }]
+        """,
+    )
+    (model,) = load_config([file]).models
+    assert model.inputs[0].where == f"{file}, line 3"
+    assert model.warmup[0].inputs["x"].file == str(tmp_path / "x.bin")
+    assert model.priority_timeouts_us == {1: 5, 2: 7}
+
+
 def test_one_path_may_stand_alone(tmp_path: Path) -> None:
     assert load_config([write(tmp_path, "[repository]\npath = 'models'")]).repository.path == (
         str(tmp_path / "models"),
