@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from fastserve.clock import Clock
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.message import Reply, Response
+from fastserve.http.overdue import At, Overdue
 from fastserve.http.rights import GUARDED
 from fastserve.http.routes import Route
 from fastserve.http.site import OFFLOAD_BYTES, Site
@@ -33,57 +33,14 @@ LIGHT_BYTES = 1 << 20
 
 MAX_LENGTH_DIGITS = 7
 
-STALLED_NS = 2_000_000
+STALLED_NS = 5_000_000
 """So long nobody waits for a body that does not come."""
 
-At = Callable[[int, Callable[[int], None]], None]
-"""Calls back with the time once it has come."""
+LONG_QUEUED_NS = 20_000_000
+"""Who waits longer for the answer is watched: a client that went away leaves the queue. Watching costs as much as serving."""
 
 Gather = Callable[[Callable[[], None]], None]
 """Does what it is given, and runs together what was submitted meanwhile."""
-
-
-class BodyClock:
-    """Ends the requests whose bodies do not arrive. All have the same limit, so the oldest is the next due: one alarm.
-
-    `reading`: who waits for a body, since when, oldest first. Taking a request out of it is atomic, and whoever takes it out
-    answers it.
-    """
-
-    def __init__(self, limit_ns: int, at: At, clock: Clock) -> None:
-        self.reading: dict[DirectReply, int] = {}
-        self._limit_ns = limit_ns
-        self._at = at
-        self._clock = clock
-        self._armed = False
-
-    def begin(self, reply: "DirectReply", now_ns: int) -> None:
-        """`reply` waits for its body from now on."""
-        self.reading[reply] = now_ns
-        if not self._armed and self._limit_ns:
-            self._armed = True
-            self._at(now_ns + self._limit_ns, self._end_late)
-
-    def more_to_come(self, now_ns: int) -> bool:
-        """Whether the body that was asked for last is still out, and fresh."""
-        if not self.reading:
-            return False
-        try:
-            newest_ns = next(reversed(self.reading.values()))
-        except (StopIteration, RuntimeError):  # none, or the alarm's thread took one out at this moment
-            return False
-        return now_ns - newest_ns < FRESH_NS
-
-    def _end_late(self, now_ns: int) -> None:
-        self._armed = False
-        for reply, began_ns in list(self.reading.items()):
-            due_ns = began_ns + self._limit_ns
-            if due_ns > now_ns:
-                self._armed = True
-                self._at(due_ns, self._end_late)
-                return
-            if self.reading.pop(reply, None) is not None:
-                reply.body_is_late()
 
 
 class DirectReply(Reply):
@@ -110,7 +67,7 @@ class DirectReply(Reply):
     def __call__(self, body: Any) -> None:
         """The body is there, or never will be."""
         door = self._door
-        if door.bodies.reading.pop(self, None) is None:
+        if door.bodies.waiting.pop(self, None) is None:
             return  # it came too late, and that was answered
         self._body = None  # it holds us, and the collector cannot see through it
         try:
@@ -149,6 +106,7 @@ class DirectReply(Reply):
             return
         if site.adds_headers:
             response = site.with_headers(response, self._headers)
+        self._door.queued.waiting.pop(self, None)
         self._proto.response_bytes(response.status, response.headers, response.body)
         watch, self._watch = self._watch, None
         if watch is not None:
@@ -156,7 +114,7 @@ class DirectReply(Reply):
         site.observe(self, response.status, site.clock() - self._started_ns)
 
     def watch_client(self) -> None:
-        """If the request waits in the queue: a client that goes away takes it with it."""
+        """The request waits long: a client that goes away takes it with it. The alarm's thread."""
         if self.done:
             return
         self._watch = watch = ClientGone(self, self._proto.client_disconnect())
@@ -198,7 +156,8 @@ class DirectDoor:
     def __init__(self, site: Site, at: At, gather: Gather, reply: type[DirectReply] = DirectReply) -> None:
         self.site = site
         self._reply = reply
-        self.bodies = BodyClock(site.request_timeout_ns, at, site.clock)
+        self.bodies: Overdue[DirectReply] = Overdue(site.request_timeout_ns, at, DirectReply.body_is_late)
+        self.queued: Overdue[DirectReply] = Overdue(LONG_QUEUED_NS, at, DirectReply.watch_client)
         self._at = at
         self._gather = gather
         self._arrived: deque[Arrival] = deque()
@@ -227,10 +186,10 @@ class DirectDoor:
         """A body is there: answer all that are, unless the next one is about to come."""
         arrived = self._arrived
         now = self.site.clock()
-        more_to_come = self.bodies.more_to_come(now)
+        more_to_come = self.bodies.any_since(now - FRESH_NS)
         if not arrived and not more_to_come:
             reply.run(content)
-            reply.watch_client()
+            self._answer_later(reply)
             return
         arrived.append((reply, content, now))
         if more_to_come and len(arrived) < MAX_TOGETHER:
@@ -266,7 +225,12 @@ class DirectDoor:
             pass
         self._gather(lambda: _run_all(together))
         for reply, _, _ in together:
-            reply.watch_client()
+            self._answer_later(reply)
+
+    def _answer_later(self, reply: DirectReply) -> None:
+        """Keep an eye on a request that is in the queue now."""
+        if not reply.done:
+            self.queued.begin(reply, self.site.clock())
 
 
 def _run_all(together: list[Arrival]) -> None:

@@ -95,6 +95,15 @@ class _Loop(uvloop.Loop):
             return callback(*arguments)
         return super().call_soon_threadsafe(callback, *arguments, context=context)
 
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *arguments: Any, context: Any = None
+    ) -> Any:
+        """What Granian calls, on whichever thread asked, when it was done already; the loop would not wake for that."""
+        kind = type(callback)
+        if kind is DirectReply or kind is ClientGone:
+            return callback(*arguments)
+        return super().call_soon(callback, *arguments, context=context)
+
 
 class _Scheduler(_granian.CallbackScheduler):  # type: ignore[misc]  # a Rust class without types
     """Granian's scheduler with our schedule function: coroutines are asked only for what the direct door does not take."""

@@ -163,6 +163,8 @@ class Later:
 
     def add_done_callback(self, callback: Callable[[Any], None], context: Any = None) -> None:
         self.callbacks.append(callback)
+        if self.outcome is not None:
+            callback(self)
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -193,12 +195,15 @@ class DirectExchange(Exchange):
         self.body_later = Later()
         self.gone_later: Later | None = None
         self._got = b""
+        self._gone = False
 
     def __call__(self) -> Later:
         return self.body_later
 
     def client_disconnect(self) -> Later:
         self.gone_later = Later()
+        if self._gone:
+            self.gone_later.finish(b"")
         return self.gone_later
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -210,6 +215,7 @@ class DirectExchange(Exchange):
             self.body_later.finish(self._got)
 
     def _leave(self) -> None:
+        self._gone = True
         self.body_later.finish(RuntimeError("the client is gone"))
         if self.gone_later is not None:
             self.gone_later.finish(b"")

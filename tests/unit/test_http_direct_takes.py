@@ -4,13 +4,14 @@ import gc
 
 import pytest
 
-from fastserve.http.direct import DirectReply
+from fastserve.http.direct import LONG_QUEUED_NS, DirectReply
 from fastserve.http.message import Response
 from fastserve.http.site import OFFLOAD_BYTES
 from tests.support.fake_doors import MAX_BODY_BYTES, TIMEOUT_S, DirectExchange, FakeDirectDoor
 from tests.support.toy_protocol import TEXT
 
 OK = Response(200, TEXT, b"done")
+LONG_QUEUED_S = LONG_QUEUED_NS / 1e9
 
 
 @pytest.mark.parametrize(
@@ -45,11 +46,16 @@ def test_the_direct_door_takes_small_plain_inference_requests(
     assert bool(sent.body_later.callbacks) is taken
 
 
-def test_the_direct_door_watches_only_clients_that_wait():
+def test_the_direct_door_watches_only_clients_that_wait_long():
     door = FakeDirectDoor()
-    assert door.post("/echo").gone_later is None  # type: ignore[attr-defined]
     sent = door.post("/later")
     assert isinstance(sent, DirectExchange)
+    door.toy.waiting.pop().reply.send(OK)
+    door.advance(LONG_QUEUED_S)
+    assert sent.gone_later is None
+    sent = door.post("/later")
+    assert isinstance(sent, DirectExchange)
+    door.advance(LONG_QUEUED_S)
     assert sent.gone_later is not None
     door.toy.waiting[0].reply.send(OK)
     assert sent.gone_later.cancelled
@@ -83,6 +89,7 @@ def test_a_client_that_leaves_in_its_small_body_is_answered_for_the_records(capl
 def test_what_granian_keeps_of_an_answered_request_holds_nothing():
     door = FakeDirectDoor()
     sent = door.post("/later", b"a body")
+    door.advance(LONG_QUEUED_S)
     door.toy.waiting.pop().reply.send(OK)
     assert isinstance(sent, DirectExchange)
     assert sent.gone_later is not None

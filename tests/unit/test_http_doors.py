@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastserve.errors import Cancelled, DeadlineExceeded
+from fastserve.http.direct import LONG_QUEUED_NS
 from fastserve.http.message import Response
 from fastserve.http.site import OFFLOAD_BYTES
 from tests.support.fake_doors import DOORS, MAX_BODY_BYTES, TIMEOUT_S, FakeDoor, FakeLoopDoor
@@ -307,6 +308,7 @@ def test_a_time_that_is_none_is_refused(door: FakeDoor, asked: str):
 def test_a_client_that_leaves_takes_its_request_out_of_the_queue(door: FakeDoor):
     sent = door.post("/later")
     sent.leave()
+    door.advance(LONG_QUEUED_NS / 1e9)  # the direct door looks after who waits that long
     (waiting,) = door.toy.waiting
     assert waiting.cancelled == 1
     waiting.reply.fail(Cancelled("gone"))  # as the engine does
