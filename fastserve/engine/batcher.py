@@ -328,4 +328,4 @@ class Batcher:
 
 def too_late() -> DeadlineExceeded:
     """The error for a request whose time is over."""
-    return DeadlineExceeded("Timed out waiting for notification")
+    return DeadlineExceeded("the time for this request was over before its answer was there")

@@ -78,6 +78,10 @@ def unsupported() -> str:
     return "" if same else "granian gives its workers other arguments"
 
 
+OURS = frozenset({DirectReply, LoggedReply, ClientGone})
+"""What is called where it becomes due."""
+
+
 class _Loop(uvloop.Loop):
     """The worker's own loop as Granian's futures see it: our callbacks are called where they become due, not on the loop.
 
@@ -90,8 +94,7 @@ class _Loop(uvloop.Loop):
         self, callback: Any, *arguments: Any, context: Any = None
     ) -> Any:
         """What Granian calls, on its Python thread, when something is done."""
-        kind = type(callback)
-        if kind is DirectReply or kind is ClientGone or kind is LoggedReply:
+        if type(callback) in OURS:
             return callback(*arguments)
         return super().call_soon_threadsafe(callback, *arguments, context=context)
 
@@ -99,8 +102,7 @@ class _Loop(uvloop.Loop):
         self, callback: Any, *arguments: Any, context: Any = None
     ) -> Any:
         """What Granian calls, on whichever thread asked, when it was done already; the loop would not wake for that."""
-        kind = type(callback)
-        if kind is DirectReply or kind is ClientGone:
+        if type(callback) in OURS:
             return callback(*arguments)
         return super().call_soon(callback, *arguments, context=context)
 
