@@ -8,6 +8,7 @@ Memory: holds the inputs of what is queued, bounded by `max_queue_rows`.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from msgspec import Struct
@@ -29,6 +30,9 @@ INLINE_NS = 50_000
 
 TOGETHER_NS = 1_000_000
 """Short runs that come together are one batch up to here: what they would take one after the other."""
+
+Answering = Callable[[], AbstractContextManager[None]]
+"""What is around the answers of one batch: a door may send them when the last of them is written."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class Batcher:
         costs: CostTable,
         post: Callable[[Callable[[], None]], None],
         alarm: Alarm,
+        answering: Answering,
         clock: Clock,
         run_clock: Clock,
         meters: ModelMeters,
@@ -82,6 +87,7 @@ class Batcher:
         self._inline_rows = limits.max_batch_rows if limits.max_queue_delay_ns == 0 else -1
         self._post = post
         self._alarm = alarm
+        self._answering = answering
         self._armed_ns = 0
         self._clock = clock
         # Executor threads stand back behind the doors' threads: their time on the wall says little of what a run costs.
@@ -268,7 +274,8 @@ class Batcher:
             self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
             self._meters.run.observe(ran - started)
             self._meters.batch_rows.observe(sum(rows))
-            self._answer(tickets, answers, started, ran)
+            with self._answering():
+                self._answer(tickets, answers, started, ran)
         except FastServeError as error:
             self._isolate(tickets, runner, error)
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered

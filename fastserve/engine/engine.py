@@ -5,6 +5,7 @@ Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import Config, ModelConfig
-from fastserve.engine.batcher import Batcher, too_late
+from fastserve.engine.batcher import Answering, Batcher, too_late
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.control import Control, LocalControl
 from fastserve.engine.executor import Executor
@@ -69,7 +70,9 @@ class Engine:
         self.executor = Executor(max(2, self._cpus))
         self._timer = Timer(clock)
         self.at = self._timer.at
-        self._tools = Tools(self.executor, self._timer, clock, self.metrics)
+        self.answering: Answering = nullcontext
+        """What is around the answers of one batch; a door may set it."""
+        self._tools = Tools(self.executor, self._timer, self._answering, clock, self.metrics)
         self._registry = Registry(self._load, self._tell_changed)
         self.loader = Loader(self._bring_about)
         self._state = State()
@@ -281,6 +284,9 @@ class Engine:
         loaded = load_version(config, version, path, share, self._tools, gone)
         self._batchers.add(loaded.lease.batcher)
         return loaded
+
+    def _answering(self) -> AbstractContextManager[None]:
+        return self.answering()
 
     def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
         rows: list[tuple[tuple[str, ...], float]] = []

@@ -18,7 +18,7 @@ from fastserve.backends.table import backend_for
 from fastserve.clock import Clock
 from fastserve.config import ModelConfig
 from fastserve.engine.batch import measured
-from fastserve.engine.batcher import Batcher, Limits
+from fastserve.engine.batcher import Answering, Batcher, Limits
 from fastserve.engine.described import alone, describe
 from fastserve.engine.executor import Executor
 from fastserve.engine.finite import FiniteValidator
@@ -45,6 +45,7 @@ class Tools(Struct, frozen=True):
 
     executor: Executor
     alarm: Alarm
+    answering: Answering
     clock: Clock
     metrics: Metrics
 
@@ -109,6 +110,7 @@ def _lease(
         costs=costs,
         post=tools.executor.post,
         alarm=tools.alarm,
+        answering=tools.answering,
         clock=tools.clock,
         run_clock=run_clock,
         meters=meters,

@@ -10,8 +10,11 @@ about to come, those that have come wait for it. A lone request waits for nobody
 Thread: requests on Granian's Python thread; answers on whichever finishes. Memory: one object per request, gone with it.
 """
 
+import logging
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
@@ -41,6 +44,11 @@ LONG_QUEUED_NS = 20_000_000
 
 Gather = Callable[[Callable[[], None]], None]
 """Does what it is given, and runs together what was submitted meanwhile."""
+
+
+_log = logging.getLogger(__name__)
+_here = threading.local()
+"""`held`: on a thread that answers a batch, the answers that are yet to leave."""
 
 
 class DirectReply(Reply):
@@ -101,8 +109,16 @@ class DirectReply(Reply):
 
     def deliver(self, response: Response) -> None:
         """Any thread."""
+        held: list[Written] | None = getattr(_here, "held", None)
+        if held is None:
+            self.leave(response)
+        else:
+            held.append((self, response))
+
+    def leave(self, response: Response) -> None:
+        """To the network. Any thread."""
         site = self._door.site
-        if len(response.body) >= site.packs_from_bytes and site.packs(response, self._headers, self.deliver):
+        if len(response.body) >= site.packs_from_bytes and site.packs(response, self._headers, self.leave):
             return
         if site.adds_headers:
             response = site.with_headers(response, self._headers)
@@ -145,6 +161,9 @@ class ClientGone:
         if future is not None:
             future.cancel()
 
+
+Written = tuple[DirectReply, Response]
+"""An answer that is yet to leave."""
 
 Arrival = tuple[DirectReply, bytes, int]
 """A request, its body, and when that came."""
@@ -196,6 +215,27 @@ class DirectDoor:
             self._set_alarm(now)
         else:
             self._answer_arrived()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is answered in here, on this thread, leaves when all of it is written.
+
+        Each answer wakes the network's thread, which would get in the way of the next one's writing.
+        """
+        if getattr(_here, "held", None) is not None:
+            yield
+            return
+        held: list[Written] = []
+        _here.held = held
+        try:
+            yield
+        finally:
+            _here.held = None
+            for reply, response in held:
+                try:
+                    reply.leave(response)
+                except Exception:  # the app's edge: one answer that cannot leave costs nobody else theirs
+                    _log.exception("an answer could not be sent")
 
     def _set_alarm(self, arrived_ns: int) -> None:
         """In case the next one does not come after all."""

@@ -121,7 +121,9 @@ class App:
         """The door without a loop, for workers that can use it."""
         assert self.site is not None, "the app is not started"
         reply = DirectReply if self.site.access is None else LoggedReply
-        return DirectDoor(self.site, self.engine.at, self.engine.gather, reply)
+        door = DirectDoor(self.site, self.engine.at, self.engine.gather, reply)
+        self.engine.answering = door.together
+        return door
 
     def stop(self) -> None:
         """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""

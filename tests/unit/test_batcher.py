@@ -1,5 +1,6 @@
 """The batcher under a clock and an executor that only move when told: every timing rule, every way a ticket may end."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class Bench:
             short_runner=FakeRunner(self.clock, run_ns, self.batches),
             costs=costs,
             post=self.executor.post,
+            answering=nullcontext,
             alarm=self.clock,
             clock=self.clock,
             run_clock=self.clock,

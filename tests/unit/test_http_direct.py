@@ -103,3 +103,28 @@ def test_of_requests_that_come_together_a_bad_one_is_refused_alone(door: Gatheri
     bad.send(b"{}")
     assert good.status == 200
     assert bad.status >= 400
+
+
+def test_what_is_answered_together_leaves_when_all_of_it_is_written(door: GatheringDoor):
+    sent = [door.asks() for _ in range(3)]
+    with door.door.together():
+        with door.door.together():
+            sent[0].send(b"{}")
+            sent[1].send(b"{}")
+            sent[2].send(b"{}")
+        assert not any(one.answered for one in sent)
+    assert all(one.answered for one in sent)
+
+
+def test_an_answer_that_cannot_leave_costs_nobody_else_theirs(door: GatheringDoor, caplog: pytest.LogCaptureFixture):
+    first, second = door.asks(), door.asks()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no network")
+
+    first.response_bytes = broken  # type: ignore[method-assign]
+    with door.door.together():
+        first.send(b"{}")
+        second.send(b"{}")
+    assert second.answered
+    assert "could not be sent" in caplog.text
