@@ -49,6 +49,12 @@ class Limits(Struct, frozen=True):
     max_queue_rows: int
     enough_rows: int = 0
 
+    def queue(self) -> BatchQueue:
+        """An empty queue that keeps them."""
+        # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
+        batch_rows = self.max_batch_rows if self.batchable else 1
+        return BatchQueue(batch_rows, self.max_queue_delay_ns, self.max_queue_rows, self.enough_rows or batch_rows)
+
 
 class Batcher:
     """The queue and the slots of one version."""
@@ -72,10 +78,7 @@ class Batcher:
         self._model = model
         self._version = version
         self._limits = limits
-        # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
-        batch_rows = limits.max_batch_rows if limits.batchable else 1
-        enough_rows = limits.enough_rows or batch_rows
-        self._queue = BatchQueue(batch_rows, limits.max_queue_delay_ns, limits.max_queue_rows, enough_rows)
+        self._queue = limits.queue()
         # Short runs have a runner of their own, beside the slots: were they to wait for one that an executor thread has, they
         # would wait for a thread that stands back behind theirs.
         self._short_runners = [short_runner]
