@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 
 from fastserve.config import load_config
+from fastserve.protocols.oip.schema import DATATYPES
 from fastserve.server.app import create_app
 from fastserve.types import DType, Tensor
+from tests.protocols.case_files import LENGTH_HEADER
 from tests.protocols.case_models import write_repository
+from tests.reference import binarytensor
 from tests.support.doors import AsgiDoor, Sent
 from tests.support.json_tensors import bits, plain, tensors
 
@@ -45,3 +48,35 @@ def test_in_columns(door: AsgiDoor, typed: tuple[DType, Tensor]):
 def test_in_rows(door: AsgiDoor, typed: tuple[DType, Tensor]):
     dtype, sent = typed[0], plain(typed[1], typed[0])
     assert bits(asked(door, dtype, {"instances": sent})["predictions"], dtype) == bits(sent, dtype)
+
+
+def inferred(door: AsgiDoor, dtype: DType, entry: dict[str, Any], tail: bytes, *, binary: bool) -> tuple[Any, bytes]:
+    """Through the Open Inference protocol: the answer's one output, and what follows the JSON."""
+    entry = {"name": "x", "datatype": DATATYPES[dtype], **entry}
+    head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": binary}}).encode()
+    headers = {LENGTH_HEADER: str(len(head))} if tail or binary else {}
+    answer = door.send(Sent("POST", f"/v2/models/{MODELS[dtype]}/infer", headers, head + tail))
+    assert answer.status == 200, answer.body[:500]
+    size = int(answer.headers.get(LENGTH_HEADER, len(answer.body)))
+    (output,) = json.loads(answer.body[:size])["outputs"]
+    return output, answer.body[size:]
+
+
+@given(typed=tensors())
+def test_in_flat_data(door: AsgiDoor, typed: tuple[DType, Tensor]):
+    dtype, tensor = typed
+    sent = plain(tensor.reshape(-1), dtype)
+    output, _ = inferred(door, dtype, {"shape": list(tensor.shape), "data": sent}, b"", binary=False)
+    assert output["shape"] == list(tensor.shape)
+    assert bits(output["data"], dtype) == bits(sent, dtype)
+
+
+@given(typed=tensors())
+def test_in_binary(door: AsgiDoor, typed: tuple[DType, Tensor]):
+    """NaN's bits, subnormals and all: what goes in comes out."""
+    dtype, tensor = typed
+    tail = binarytensor.pack(tensor) if dtype is DType.STRING else tensor.tobytes()
+    entry = {"shape": list(tensor.shape), "parameters": {"binary_data_size": len(tail)}}
+    output, behind = inferred(door, dtype, entry, tail, binary=True)
+    assert output["shape"] == list(tensor.shape)
+    assert behind == tail

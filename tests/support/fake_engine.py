@@ -1,13 +1,23 @@
 """An engine without models: leases of any signature, and answers from plain functions, on the caller's thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastserve.errors import FastServeError, LabelNotFound, ModelNotFound, VersionNotFound
 from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.routes import Protocol
-from fastserve.types import Answer, InferRequest, InferResult, Signature, Tensor, Timing, VersionState, VersionStatus
+from fastserve.types import (
+    Answer,
+    Batching,
+    InferRequest,
+    InferResult,
+    Signature,
+    Tensor,
+    Timing,
+    VersionState,
+    VersionStatus,
+)
 
 Run = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -23,6 +33,7 @@ class FakeLease:
     metadata: dict[str, str] = field(default_factory=dict)
     codecs: dict[str, Any] = field(default_factory=dict)
     strict: bool = False
+    batching: Batching = field(default_factory=lambda: Batching(batchable=True, reason=""))
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -92,12 +103,19 @@ class KeptReply(Reply):
         self.sent.append(response)
 
 
-def call(protocol: Protocol, method: str, path: str, body: bytes = b"", deadline_ns: int = 0) -> Response:
+def call(
+    protocol: Protocol,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    deadline_ns: int = 0,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """What `protocol` answers, as a server would have it answer: routes, then errors in its own shape."""
     reply = KeptReply(protocol)
     assert protocol.owns.fullmatch(path)
     try:
-        _route(protocol, Request(method, path, "", {}, body, {}, 1, deadline_ns), reply)
+        _route(protocol, Request(method, path, "", headers or {}, body, {}, 1, deadline_ns), reply)
     except FastServeError as error:
         reply.fail(error)
     assert len(reply.sent) == 1
