@@ -179,7 +179,7 @@ def test_what_is_kept_of_requests_is_bounded():
     plan = lease.codecs["oip"]
     assert len(plan.templates) <= 8
     assert 0 < len(plan.asked) <= 128
-    assert 0 < len(plan.all_binary.openings) <= 128
+    assert 0 < len(plan.all_binary.heads) <= 128
 
 
 def test_long_requests_are_not_kept():

@@ -8,7 +8,7 @@ import msgspec
 from fastserve._ext import binarytensor, jsonwrite
 from fastserve.http.message import Headers, Response
 from fastserve.protocols.oip.binary import LENGTH_HEADER
-from fastserve.protocols.oip.plan import STRING, Form, InferPlan, OutputPlan, keep
+from fastserve.protocols.oip.plan import STRING, Form, Head, InferPlan, OutputPlan, keep
 from fastserve.types import InferResult, Tensor
 
 _OUTPUTS = b',"outputs":['
@@ -16,14 +16,15 @@ _OUTPUTS = b',"outputs":['
 
 def encode_infer(result: InferResult, plan: InferPlan, form: Form, request_id: str) -> Response:
     """The answer."""
-    opening = plan.opening
-    if request_id:
-        opening += b',"id":' + msgspec.json.encode(request_id)
     arrays = tuple([result.outputs[output.name] for output in form.outputs])
     if form.numbers_only:
         shapes = tuple([array.shape for array in arrays])
-        text = opening + (form.openings.get(shapes) or _binary_outputs(form, shapes, arrays))
-        return Response(200, _binary_headers(plan, len(text)), binarytensor.join((text, *arrays)))
+        text, headers = form.heads.get(shapes) or _head(plan, form, shapes, arrays)
+        if request_id:
+            text = _opening(plan, request_id) + text[len(plan.opening) :]
+            headers = _binary_headers(plan, len(text))
+        return Response(200, headers, binarytensor.join((text, *arrays)))
+    opening = _opening(plan, request_id) if request_id else plan.opening
     if len(arrays) == 1 and not form.any_binary:
         (output,), (array,) = form.outputs, arrays
         before = opening + _OUTPUTS + output.opening + _shape(array) + b'],"data":'
@@ -33,12 +34,17 @@ def encode_infer(result: InferResult, plan: InferPlan, form: Form, request_id: s
     return _mixed(opening, plan, form, arrays)
 
 
-def _binary_outputs(form: Form, shapes: tuple[tuple[int, ...], ...], arrays: tuple[Tensor, ...]) -> bytes:
-    """The JSON of outputs that follow it as numbers, to its end."""
-    pairs = zip(form.outputs, arrays, strict=True)
-    text = _OUTPUTS + b",".join([_binary_output(output, array, array.nbytes) for output, array in pairs]) + b"]}"
-    keep(form.openings, shapes, text)
-    return text
+def _opening(plan: InferPlan, request_id: str) -> bytes:
+    return plan.opening + b',"id":' + msgspec.json.encode(request_id)
+
+
+def _head(plan: InferPlan, form: Form, shapes: tuple[tuple[int, ...], ...], arrays: tuple[Tensor, ...]) -> Head:
+    """The JSON before outputs that are numbers, of an answer without an id, and the headers."""
+    outputs = [_binary_output(output, array, array.nbytes) for output, array in zip(form.outputs, arrays, strict=True)]
+    text = b"".join([plan.opening, _OUTPUTS, b",".join(outputs), b"]}"])
+    head = text, _binary_headers(plan, len(text))
+    keep(form.heads, shapes, head)
+    return head
 
 
 def _binary_output(output: OutputPlan, array: Tensor, size: int) -> bytes:

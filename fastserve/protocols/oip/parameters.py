@@ -68,10 +68,11 @@ def read_parameters(cursor: Cursor, path: str, rules: Mapping[str, Rule], *, sca
 
 def _read(cursor: Cursor, path: str, rule: Rule) -> Any:
     expected, fits = rule
-    text = cursor.excerpt()
-    value = None if cursor.kind() in "[{" else cursor.value(path)
+    kind, start = cursor.kind(), cursor.offset
+    value = None if kind in "[{" else cursor.value(path)
     if not fits(value):
-        raise InvalidTensor(expected=expected, got=text, path=path)
+        cursor.seek(start)
+        raise InvalidTensor(expected=expected, got=cursor.excerpt(), path=path)
     return value
 
 

@@ -31,6 +31,9 @@ Value = TypeVar("Value")
 Wish = tuple[str, bool]
 """An output that is wanted, and whether in binary."""
 
+Head = tuple[bytes, Headers]
+"""The JSON of an answer without an id whose tensors follow it, and the answer's headers."""
+
 STRING = int(DType.STRING)
 
 
@@ -57,7 +60,7 @@ class Form(Struct, frozen=True):
     """How an answer looks: its outputs in their order, and which of them are binary.
 
     `wanted`: what the engine is asked for, None for all. `numbers_only`: all of it is binary, and none of it strings.
-    `openings`: for such answers, the JSON of the outputs by their shapes.
+    `heads`: of such answers, by the shapes of their outputs.
     """
 
     outputs: tuple[OutputPlan, ...]
@@ -65,7 +68,7 @@ class Form(Struct, frozen=True):
     wanted: tuple[str, ...] | None
     numbers_only: bool
     any_binary: bool
-    openings: dict[tuple[tuple[int, ...], ...], bytes]
+    heads: dict[tuple[tuple[int, ...], ...], Head]
 
 
 class InferPlan(Struct, frozen=True):
@@ -145,7 +148,7 @@ def _form(outputs: tuple[OutputPlan, ...], binary: tuple[bool, ...], chosen: boo
         wanted=tuple(output.name for output in outputs) if chosen else None,
         numbers_only=all(binary) and all(output.dtype != STRING for output in outputs),
         any_binary=any(binary),
-        openings={},
+        heads={},
     )
 
 
