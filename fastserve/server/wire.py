@@ -186,6 +186,7 @@ def _sendable_model(disk: OnDisk) -> OnDisk:
     return replace(
         disk,
         config=replace(disk.config, path=None),
+        of_versions={number: replace(config, path=None) for number, config in disk.of_versions.items()},
         stamps={number: _digest(stamp) for number, stamp in disk.stamps.items()},
         problems=tuple(_text(problem) for problem in disk.problems),
     )

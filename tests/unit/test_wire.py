@@ -56,6 +56,7 @@ MODELS = st.builds(
     problems=st.lists(TEXT, max_size=2).map(tuple),
     unloaded=st.booleans(),
     attempt=NUMBERS,
+    of_versions=st.dictionaries(NUMBERS, CONFIGS, max_size=2),
 )
 STATUSES = st.builds(VersionStatus, NUMBERS, st.sampled_from(VersionState), TEXT)
 REPORTS = st.builds(
