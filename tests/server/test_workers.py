@@ -47,10 +47,7 @@ def serving(server: ServerProcess) -> int:
 
 def connections_of(pid: int, port: int) -> int:
     """Established connections that a process has at a port of its own (proc(5), /proc/net/tcp)."""
-    mine = set()
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            mine.add(os.readlink(file))
+    mine = set(links_of(pid))
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     here = f"0100007F:{port:04X}"
     return sum(line[1] == here and line[3] == "01" and f"socket:[{line[9]}]" in mine for line in lines)
@@ -104,6 +101,35 @@ def test_started_means_all_of_them(folder: Path):
         for one in clients:
             assert one.get("/readyz").status == 200
             assert one.post(PATIENT, b'{"instances": [1]}').status == 200
+
+
+def test_the_parent_has_no_onnxruntime_and_workers_have_nothing_of_each_other(folder: Path):
+    with ServerProcess(str(folder), "--workers", "3") as server:
+        pids = [server.process.pid, *workers_of(server)]
+        loaded = ["onnxruntime" in Path(f"/proc/{pid}/maps").read_text() for pid in pids]
+        assert loaded == [False, True, True, True], "its threads would not survive a fork"
+        counts = [files_of_counts(pid) for pid in pids]
+        assert [len(each) for each in counts] == [3, 1, 1, 1]
+        assert set().union(*counts[1:]) == counts[0]
+
+
+def files_of_counts(pid: int) -> set[int]:
+    """The inodes of the files of counts that a process has open."""
+    found = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if "fastserve-counts" in os.readlink(file):
+                found.add(file.stat().st_ino)
+    return found
+
+
+def links_of(pid: int) -> list[str]:
+    """What the file descriptors of a process are."""
+    found = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(file))
+    return found
 
 
 @pytest.mark.parametrize("interface", ["rsgi", "asgi"])
