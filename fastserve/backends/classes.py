@@ -117,7 +117,8 @@ def _elements(tensor: onnx.TensorProto) -> Labels:
         return []
     if tensor.data_type == onnx.TensorProto.STRING:
         return _texts(tensor.string_data)
-    if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+    given = tensor.raw_data or tensor.int64_data or tensor.int32_data  # large ones are left out of what is read
+    if given and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
         return [int(number) for number in np.ravel(numpy_helper.to_array(tensor))]
     return []
 

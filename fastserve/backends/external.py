@@ -1,7 +1,7 @@
 """External data of an ONNX file is checked here before anything opens it: inside the model's folder, or refused.
 
 A model file is input: a location in it such as `../../etc/passwd`, an absolute path, a link that leads out or a device
-must not be read as weights. Thread: any. Memory: reads no tensor data.
+must not be read as weights. Thread: any. Memory: the check reads no tensor data, `contents` all of it.
 """
 
 import math
@@ -10,26 +10,47 @@ import stat
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from fastserve.backends.walk import tensors
 from fastserve.errors import LoadFailed, quoted
 from fastserve.types import DType
 
+Bytes = npt.NDArray[np.uint8]
+
+MAX_HELD_BYTES = 1 << 31
+"""External data beyond this is mapped: such files are to be replaced by renaming, never written over."""
+
 # onnxruntime reads a location with this in it as an address in its own memory.
 _MEMORY_TAG = "_ORT_MEM_ADDR_"
 
 
-def check_external_data(model: onnx.ModelProto, folder: Path) -> None:
-    """Raise LoadFailed for the first tensor whose external data is not a plain file inside `folder`."""
-    for tensor in tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_tensor(tensor, folder)
+def check_external_data(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:
+    """The locations in use. Raises LoadFailed for the first tensor whose data is not a plain file inside `folder`."""
+    outside = (tensor for tensor in tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return tuple(dict.fromkeys(_check_tensor(tensor, folder) for tensor in outside))
 
 
-def _check_tensor(tensor: onnx.TensorProto, folder: Path) -> None:
+def contents(folder: Path, locations: tuple[str, ...]) -> dict[str, Bytes]:
+    """What lies at checked `locations`; nothing where it is too much to be held twice while a session is made of it.
+
+    onnxruntime maps such files for as long as it serves them: a file that is written over would change the answers, and
+    one that is cut short would end the process.
+    """
+    files = {location: folder / location for location in locations}
+    try:
+        if sum(file.stat().st_size for file in files.values()) > MAX_HELD_BYTES:
+            return {}
+        return {location: np.fromfile(file, dtype=np.uint8) for location, file in files.items()}
+    except OSError as error:
+        raise LoadFailed(f"external data at {error.filename}: {error.strerror}") from error
+
+
+def _check_tensor(tensor: onnx.TensorProto, folder: Path) -> str:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
+    location: str = entries.get("location", "")
 
     def refuse(reason: str) -> LoadFailed:
         return LoadFailed(f"external data of tensor {quoted(tensor.name)} at {quoted(location)} is refused: {reason}")
@@ -47,6 +68,7 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path) -> None:
         raise refuse("offset and length must be whole numbers") from error
     if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > size_bytes:
         raise refuse(f"bytes {offset_bytes} to {offset_bytes + length_bytes} are not in a file of {size_bytes} bytes")
+    return location
 
 
 def _bad_location(location: str) -> str:

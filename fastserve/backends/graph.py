@@ -1,6 +1,6 @@
 """What an ONNX file says of itself: inputs, outputs, metadata. No weights outside the file are opened.
 
-Thread: any, away from serving. Memory: the parsed file is let go of on return, but for an edited copy.
+Thread: any, away from serving. Memory: the file's structure until it returns; its weights only where it is edited.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
-from fastserve.backends.classes import name_classes, traced_labels
+from fastserve.backends.classes import Labels, name_classes, traced_labels
 from fastserve.backends.edits import drop_zipmaps, use_builtin_locale
 from fastserve.backends.external import check_external_data
+from fastserve.backends.skeleton import read_skeleton
 from fastserve.backends.widths import fixed_widths, least_widths
 from fastserve.errors import LoadFailed, quoted
 from fastserve.types import DType, Signature, TensorSpec
@@ -28,37 +29,63 @@ class Graph(Struct, frozen=True):
     """What was read. `edited`: the model's bytes where it had to be changed to be served, else None.
 
     `sizes`: dimensions of its weights, likeliest first: what a free dimension of an input may have to be.
+    `external`: files beside it that hold weights, checked.
     """
 
     signature: Signature
     metadata: dict[str, str]
     sizes: tuple[int, ...]
+    external: tuple[str, ...] = ()
     edited: bytes | None = None
 
 
 def read_graph(path: Path) -> Graph:
     """Read the model in `path`; raises LoadFailed where it cannot be served."""
-    model = _parse(path)
-    check_external_data(model, path.parent)
+    model, complete = _parse(path)
+    external = check_external_data(model, path.parent)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    mapped = drop_zipmaps(model.graph)
+    mapped, edited = _edit(model)
     name_classes(metadata, mapped or traced_labels(model.graph))
-    localized = use_builtin_locale(model)
+    if edited and not complete:
+        model = _parsed(path, _whole(path))
+        _edit(model)
     return Graph(
         signature=_signature(model.graph),
         metadata=metadata,
         sizes=_sizes(model.graph),
-        edited=model.SerializeToString() if mapped or localized else None,
+        external=external,
+        edited=model.SerializeToString() if edited else None,
     )
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+def _edit(model: onnx.ModelProto) -> tuple[Labels, bool]:
+    """Change what has to be changed for it to be served: the class labels found by that, and whether anything was."""
+    labels = drop_zipmaps(model.graph)
+    localized = use_builtin_locale(model)
+    return labels, bool(labels) or localized
+
+
+def _parse(path: Path) -> tuple[onnx.ModelProto, bool]:
+    """The file's structure, and whether all of its contents are there too."""
     try:
         if path.stat().st_size >= _MAX_FILE_BYTES:
             raise LoadFailed(f"{path.name} is larger than 2 GiB; save its weights as external data")
-        model = onnx.load_model_from_string(path.read_bytes())
+        skeleton = read_skeleton(path)
     except OSError as error:
         raise LoadFailed(f"{path.name}: {error.strerror}") from error
+    return _parsed(path, skeleton.data), skeleton.complete
+
+
+def _whole(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LoadFailed(f"{path.name}: {error.strerror}") from error
+
+
+def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(data)
     except DecodeError as error:
         raise LoadFailed(f"{path.name} is not an ONNX file") from error
     if not model.graph.node and not model.graph.output:

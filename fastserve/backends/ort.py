@@ -20,6 +20,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from fastserve.backends.base import LoadOptions, Runner
+from fastserve.backends.external import contents
 from fastserve.backends.failures import run_failure, shortened
 from fastserve.backends.graph import Graph, read_graph
 from fastserve.backends.probe import Findings, probe
@@ -168,6 +169,11 @@ def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
     if graph.edited is not None:
         source = graph.edited
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    held = contents(path.parent, graph.external)
+    if held:
+        settings.add_external_initializers_from_files_in_memory(
+            list(held), list(held.values()), [len(data) for data in held.values()]
+        )
     try:
         # Its fallback would print to stdout and load with other providers than those asked for.
         return onnxruntime.InferenceSession(source, settings, providers=list(options.providers), enable_fallback=0)

@@ -214,3 +214,25 @@ def test_no_tensor_is_overlooked(place: str, folder: Path) -> None:
     assert any(tensor.name == "bad" for tensor in tensors(model))
     with pytest.raises(LoadFailed, match=r'external data of tensor "bad" at "\.\./outside" is refused'):
         check_external_data(model, folder)
+
+
+@pytest.mark.parametrize("location", ["w.data", "./w.data", "sub/w.data"])
+def test_what_happens_to_the_files_later_does_not_reach_what_serves(folder: Path, location: str) -> None:
+    ones = np.ones(1 << 16, dtype=np.float32)
+    model = models.build(
+        [models.node("Add", "x w", "y")],
+        [models.tensor("x", ["N", 1 << 16])],
+        [models.tensor("y", ["N", 1 << 16])],
+        [models.weight("w", ones)],
+    )
+    file = folder / location
+    file.parent.mkdir(exist_ok=True)
+    onnx.save_model(model, folder / "model.onnx", save_as_external_data=True, location=location, size_threshold=0)
+    runner = ort.OrtBackend().load(folder / "model.onnx", LoadOptions()).runner()
+    with file.open("r+b") as writer:
+        writer.write((7 * ones).tobytes())
+        writer.flush()
+        assert runner.run([{"x": ones[None]}], [1])[0]["y"].max() == 2
+        # Mapped memory beyond a file's end is death.
+        writer.truncate(0)
+        assert runner.run([{"x": ones[None]}], [1])[0]["y"].max() == 2
