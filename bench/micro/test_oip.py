@@ -56,6 +56,7 @@ def test_decode(benchmark: Any, parts_of: Callable[[str], Parts], name: str, kno
     def decode() -> None:
         if not known:
             plan.asked.clear()
+            plan.latest.clear()
             plan.templates.clear()
         decode_infer(request, plan)
 

@@ -100,6 +100,13 @@ def test_any_number_of_rows(client: triton.InferenceServerClient, rows: int):
     same(client.infer("four", [given(array, "float")]).as_numpy("y"), array, "float")
 
 
+def test_large_tensors_one_after_another(client: triton.InferenceServerClient):
+    """The first has its JSON parsed, the others are known by it, and are read on the thread that they come on."""
+    for n in range(6):
+        array = np.random.default_rng(n).standard_normal((30_000, 4)).astype(np.float32)
+        same(client.infer("four", [given(array, "float")]).as_numpy("y"), array, "float")
+
+
 def test_several_inputs_and_outputs(client: triton.InferenceServerClient):
     a, b = np.array([[1, 2], [3, 4]], np.float32), np.array([b"x", b"y"], np.object_)
     inputs = [given(b, "string", called="b"), given(a, "float", called="a", binary=False)]

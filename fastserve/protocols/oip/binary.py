@@ -34,7 +34,7 @@ def tensors_behind(body: bytes, start: int, asked: Asked) -> dict[str, Tensor]:
     """All inputs: those of the JSON, and those that follow it from `start` on."""
     if len(body) - start != asked.behind_bytes:
         raise _wrong_length(len(body) - start, asked)
-    inputs = dict(asked.inputs)
+    inputs = {**asked.inputs}
     for one in asked.behind:
         if one.dtype == STRING:
             inputs[one.name] = binarytensor.strings(body, start + one.offset, one.size, one.shape, one.path)

@@ -91,6 +91,8 @@ class InferPlan(Struct, frozen=True):
     forms: dict[tuple[Wish, ...], Form]
     asked: "dict[bytes, Asked]"
     """Requests without an id of their own and all of whose tensors follow the JSON, by that JSON."""
+    latest: "list[tuple[str, bytes, Asked]]"
+    """The latest of them, with its length as the header says it: mostly the next one's too."""
     templates: "list[Template]"
     """The other requests of late, the newest first."""
 
@@ -130,6 +132,7 @@ def _make_plan(lease: Lease) -> InferPlan:
         all_binary=_form(outputs, (True,) * every, False),
         forms={},
         asked={},
+        latest=[],
         templates=[],
     )
 
