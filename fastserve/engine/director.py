@@ -17,8 +17,8 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from fastserve.config import ModelConfig
-from fastserve.engine.executor import lower_priority
 from fastserve.engine.registry import OnDisk
+from fastserve.engine.scheduling import stand_back
 from fastserve.engine.state import Outcome, Settings, State, Told, View, entries_of, index_of
 from fastserve.errors import (
     Draining,
@@ -160,7 +160,7 @@ class Director:
                 left.told(Draining("the server is shutting down"))
 
     def _serve(self) -> None:
-        lower_priority()
+        stand_back()
         while True:
             try:
                 job = self._jobs.get(timeout=self._poll_seconds)

@@ -6,13 +6,11 @@ Memory: an unbounded queue of callables; what they hold is bounded by the batch 
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-NICENESS = 10
-"""So that tiny requests are answered beside 1.6 MB ones; the cell `mixed-p99` of bench/load shows what it is worth."""
+from fastserve.engine.scheduling import stand_back
 
 _log = logging.getLogger(__name__)
 _here = threading.local()
@@ -47,7 +45,7 @@ class Executor:
                 thread.join()
 
     def _serve(self) -> None:
-        lower_priority()
+        stand_back()
         _here.is_executor = True
         while (work := self._work.get()) is not None:
             try:
@@ -60,8 +58,3 @@ class Executor:
 def on_executor_thread() -> bool:
     """Whether the caller already runs on one of an executor's threads."""
     return getattr(_here, "is_executor", False)
-
-
-def lower_priority() -> None:
-    """Let the calling thread run behind the doors' threads (Linux gives each thread its own niceness: setpriority(2))."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from fastserve.engine.executor import lower_priority
+from fastserve.engine.scheduling import stand_back
 from fastserve.engine.state import State
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Loader:
         then()
 
     def _serve(self) -> None:
-        lower_priority()
+        stand_back()
         while (state := self._take()) is not None:
             try:
                 self._bring_about(state)

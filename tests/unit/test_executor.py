@@ -9,7 +9,8 @@ from queue import Queue
 
 import pytest
 
-from fastserve.engine.executor import NICENESS, Executor, on_executor_thread
+from fastserve.engine.executor import Executor, on_executor_thread
+from fastserve.engine.scheduling import NICENESS
 
 WITHIN_S = 10.0
 
