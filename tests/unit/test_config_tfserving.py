@@ -179,7 +179,7 @@ def test_what_an_independent_writer_writes_is_what_is_read(
         elif policy is not None:
             entry.model_version_policy.specific.versions.extend(policy)
             versions = tuple(policy)
-        expected.append(ModelConfig(name=name, path=f"/{path}", versions=versions, labels=labels))
+        expected.append(ModelConfig(name=name, path=str(Path(f"/{path}")), versions=versions, labels=labels))
     text = text_format.MessageToString(message, as_one_line=as_one_line, as_utf8=as_utf8, pointy_brackets=angles)
     path = write(tmp_path_factory.getbasetemp(), text)
     assert read_models(path).models == tuple(expected)

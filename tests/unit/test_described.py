@@ -232,7 +232,7 @@ def test_a_request_that_has_no_time_left_is_not_run(shelf: Shelf):
     shelf.put("m", flat_model())
     with (
         shelf.engine(ModelConfig(name="m", queue_timeout_us=1)) as engine,
-        pytest.raises(FastServeError, match="Timed out"),
+        pytest.raises(FastServeError, match="the time for this request was over"),
     ):
         Asked(engine, engine.lease("m"), {"x": np.ones(1, np.float32)}, received_ns=engine.clock() - 10_000)
 
