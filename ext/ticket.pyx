@@ -16,7 +16,8 @@ cdef class Ticket:
 
     Tickets of one `bucket` may share a run. `rows`: of the request. `size`: what a run of it costs, in rows of the size
     measured at load. `outputs`: those wanted, None for all. `lease`: what keeps the version alive until the ticket is
-    answered; versions are replaced while requests wait for them. `queue`: has `cancel(ticket)`.
+    answered; versions are replaced while requests wait for them. `queue`: has `cancel(ticket)`. `received_ns`: when the
+    request came, 0 where nobody knows; below 0 for a part of another request.
     """
 
     cdef readonly object queue
@@ -29,6 +30,7 @@ cdef class Ticket:
     cdef readonly int64_t deadline_ns
     cdef readonly int64_t priority
     cdef readonly object lease
+    cdef readonly int64_t received_ns
     cdef public int64_t queued_ns
     cdef bint claimed
 
@@ -44,6 +46,7 @@ cdef class Ticket:
         int64_t deadline_ns=0,
         int64_t priority=0,
         object lease=None,
+        int64_t received_ns=0,
     ):
         self.queue = queue
         self.inputs = inputs
@@ -55,16 +58,20 @@ cdef class Ticket:
         self.deadline_ns = deadline_ns
         self.priority = priority
         self.lease = lease
+        self.received_ns = received_ns
 
     def cancel(self):
         """The caller went away: leave the queue; a run under way goes on for the others."""
         self.queue.cancel(self)
 
     def resolve(self, object outcome, /):
-        """Answer, unless somebody did; an answer that cannot be given is logged, and costs nobody else anything."""
+        """Answer, unless somebody did; whether it was this call.
+
+        An answer that cannot be given is logged, and costs nobody else anything.
+        """
         # Nothing between the look and the mark can let another thread run: they are one step.
         if self.claimed:
-            return
+            return False
         self.claimed = True
         answer, self.answer = self.answer, None
         try:
@@ -72,3 +79,4 @@ cdef class Ticket:
         except Exception:  # the batch runner's edge: one bad answer costs neither the slot nor the others theirs
             logger.exception("an answer could not be given")
         self.lease = None  # whoever may still cancel holds the ticket, and would hold the version
+        return True

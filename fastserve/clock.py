@@ -7,3 +7,6 @@ Clock = Callable[[], int]
 """Returns nanoseconds that only grow; the origin means nothing."""
 
 monotonic_ns: Clock = time.monotonic_ns
+
+wall_ns: Clock = time.time_ns
+"""Nanoseconds since 1970, for people: it may be put back."""

@@ -1,4 +1,4 @@
-"""Counters, histograms and gauges by name and labels, as Prometheus text.
+"""Counters, histograms and gauges by name and labels, as Prometheus text; and tallies, sums that are not rendered.
 
 Thread: any; asking for a series that exists takes no lock, making or dropping one does. Gauges are read by the thread
 that renders, outside the lock.
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from fastserve._ext.meters import Counter, Histogram
+from fastserve._ext.meters import Counter, Histogram, Tally
 
 PAGE_CELLS = 512
 _NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -32,7 +32,9 @@ Rows = Iterable[tuple[Sequence[str], float]]
 
 
 Over = Literal["sum", "max"]
-"""What a gauge of several workers is together."""
+"""What a gauge or tally of several workers is together."""
+
+_Kind = Literal["counter", "gauge", "histogram", "tally"]
 
 
 class Point(Struct, frozen=True):
@@ -48,7 +50,7 @@ class Family(Struct, frozen=True):
     """All series of one name as they were read."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: _Kind
     text: str
     points: tuple[Point, ...]
     over: Over = "sum"
@@ -90,6 +92,8 @@ class _Rendered:
     def collect(self) -> Iterator[Metric]:
         """Every family, as the library's own class for it."""
         for family in self._snapshot:
+            if family.kind == "tally":
+                continue
             metric = _KINDS[family.kind](family.name, family.text)
             for point in family.points:
                 if family.kind == "histogram":
@@ -111,7 +115,6 @@ def _add_histogram(metric: Metric, point: Point) -> None:
 
 
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
-_Kind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class _Scaled:
     scale: float
 
 
-_Series = Counter | _Scaled | Callable[[], float]
+_Series = Counter | _Scaled | Tally | Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +150,17 @@ class _Asked:
 
 
 class Made(Struct, frozen=True):
-    """A counter or histogram, and where its cells are."""
+    """A counter, histogram or tally, and where its `count` cells are."""
 
     name: str
     kind: _Kind
     text: str
     labels: Labels
     at: int
+    count: int = 1
     bounds: tuple[int, ...] = ()
     scale: float = 1.0
+    over: Over = "sum"
 
 
 class Cells(Protocol):
@@ -222,7 +227,8 @@ class Metrics:
         def make() -> _Series:
             cells, first = self._cells(len(bounds) + 2)
             one = _Scaled(Histogram(cells, first, bounds), bounds, scale)
-            self._source.made(Made(name, "histogram", text, _identity(labels), self._page_at + first, bounds, scale))
+            at = self._page_at + first
+            self._source.made(Made(name, "histogram", text, _identity(labels), at, len(bounds) + 2, bounds, scale))
             return one
 
         series = self._series(name, "histogram", text, labels, make)
@@ -230,6 +236,18 @@ class Metrics:
         if series.bounds != bounds or series.scale != scale:
             raise ValueError(f"expected the bounds and scale that {name} was made with")
         return series.histogram
+
+    def tally(self, name: str, text: str, labels: Mapping[str, str], count: int, over: Over = "sum") -> Tally:
+        """Answer the tally of that name and labels, made with `count` cells when it is not there. It is never rendered."""
+
+        def make() -> _Series:
+            cells, first = self._cells(count)
+            self._source.made(Made(name, "tally", text, _identity(labels), self._page_at + first, count, over=over))
+            return Tally(cells, first, count)
+
+        series = self._series(name, "tally", text, labels, make, over)
+        assert isinstance(series, Tally)
+        return series
 
     def gauge(
         self, name: str, text: str, labels: Mapping[str, str], read: Callable[[], float], over: Over = "sum"
@@ -286,7 +304,13 @@ class Metrics:
         ]
 
     def _series(
-        self, name: str, kind: _Kind, text: str, labels: Mapping[str, str], make: Callable[[], _Series]
+        self,
+        name: str,
+        kind: _Kind,
+        text: str,
+        labels: Mapping[str, str],
+        make: Callable[[], _Series],
+        over: Over = "sum",
     ) -> _Series:
         identity = _identity(labels)
         family = self._families.get(name)
@@ -294,7 +318,7 @@ class Metrics:
         if series is not None:
             return series
         with self._lock:
-            made = self._family(name, kind, text).series
+            made = self._family(name, kind, text, over).series
             if identity not in made:
                 made[identity] = make()
             return made[identity]
@@ -335,4 +359,6 @@ def _point(labels: Labels, source: _Series) -> Point:
     if isinstance(source, _Scaled):
         histogram = source.histogram
         return Point(labels, (*histogram.buckets, histogram.total), source.bounds, source.scale)
+    if isinstance(source, Tally):
+        return Point(labels, source.values)
     return Point(labels, (source(),))

@@ -1,5 +1,6 @@
 """Counters and histograms that cost tens of nanoseconds. See ext/meters.pyx."""
 
+from collections.abc import Callable
 from typing import Any
 
 class Counter:
@@ -22,8 +23,45 @@ class Histogram:
     @property
     def count(self) -> int: ...
 
-class RunMeter:
-    """Four histograms that every run is counted in, at the price of one call."""
+class Tally:
+    """Sums side by side, `count` cells of a shared buffer."""
 
-    def __init__(self, queue: Histogram, run: Histogram, encode: Histogram, rows: Histogram) -> None: ...
-    def observe(self, queue_ns: int, run_ns: int, encode_ns: int, rows: int, /) -> None: ...
+    def __init__(self, cells: Any, at: int, count: int) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def values(self) -> tuple[int, ...]: ...
+
+VERSION_SUMS: int
+SIZES_PER_TALLY: int
+SUMS_PER_SIZE: int
+
+class VersionMeter:
+    """What one version's requests and runs take, by one call each: into histograms, and into sums that are exact."""
+
+    def __init__(
+        self,
+        queue: Histogram,
+        run: Histogram,
+        encode: Histogram,
+        rows: Histogram,
+        sums: Tally,
+        last: Tally,
+        sizes: Callable[[int], Tally],
+    ) -> None: ...
+    def lone(self, received_ns: int, began_ns: int, ended_ns: int, now_ns: int, rows: int, /) -> None: ...
+    def ran(self, rows: int, run_ns: int, now_ns: int, /) -> None: ...
+    def answered(
+        self,
+        received_ns: int,
+        queued_ns: int,
+        run_began_ns: int,
+        run_ended_ns: int,
+        encode_began_ns: int,
+        now_ns: int,
+        rows: int,
+        batch_rows: int,
+        /,
+    ) -> None: ...
+    def whole(self, received_ns: int, queued_ns: int, now_ns: int, /) -> None: ...
+    def failed(self, elapsed_ns: int, /) -> None: ...

@@ -17,6 +17,9 @@ from fastserve.types import Answer, InferResult, Timing
 
 MEASURED_RUNS = 8
 
+PART = -1
+"""When a part of a request was received: that is the whole's to say."""
+
 
 class Queue(Protocol):
     """What the parts need of the batcher."""
@@ -26,6 +29,9 @@ class Queue(Protocol):
 
     def cancel(self, ticket: Ticket) -> None:
         """Take a ticket out of the queue."""
+
+    def settle(self, ticket: Ticket, outcome: InferResult | FastServeError) -> None:
+        """Answer a ticket that no run answers, and count it."""
 
 
 class Parts:
@@ -52,7 +58,7 @@ class Parts:
 
     def cancel(self) -> None:
         """The caller went away: answer, and stop."""
-        self._whole.resolve(Cancelled("the request was cancelled"))
+        self._queue.settle(self._whole, Cancelled("the request was cancelled"))
         self._stop()
 
     def _stop(self) -> None:
@@ -70,7 +76,17 @@ class Parts:
         inputs = {name: tensor[start : start + rows] for name, tensor in whole.inputs.items()}
         answer: Answer = partial(self._part_done, index)
         size = whole.size * rows // whole.rows
-        return Ticket(self._queue, inputs, rows, size, whole.bucket, answer, None, whole.deadline_ns, whole.priority)
+        return Ticket(
+            self._queue,
+            inputs,
+            rows,
+            size,
+            whole.bucket,
+            answer,
+            deadline_ns=whole.deadline_ns,
+            priority=whole.priority,
+            received_ns=PART,
+        )
 
     def _enqueue_next(self, *, admitted: bool) -> None:
         """Parts are made as they are queued: those that never are cannot keep anything alive."""
@@ -90,14 +106,14 @@ class Parts:
         with self._lock:
             self._queued.pop(index, None)
         if isinstance(outcome, FastServeError):
-            self._whole.resolve(outcome)
+            self._queue.settle(self._whole, outcome)
             self._stop()
             return
         with self._lock:
             self._results[index] = outcome
             all_there = len(self._results) == self._count
         if all_there:
-            self._whole.resolve(_joined([self._results[i] for i in range(self._count)], self._whole.outputs))
+            self._queue.settle(self._whole, _joined([self._results[i] for i in range(self._count)], self._whole.outputs))
         else:
             self._go_on()
 
@@ -105,7 +121,7 @@ class Parts:
         try:
             self._enqueue_next(admitted=True)
         except FastServeError as error:  # we run in the middle of a batch, whose other tickets must not notice
-            self._whole.resolve(error)
+            self._queue.settle(self._whole, error)
             self._stop()
 
 

@@ -96,6 +96,7 @@ class Batcher:
         # Executor threads stand back behind the doors' threads: their time on the wall says little of what a run costs.
         self._run_clock = run_clock
         self._meters = meters
+        self._version_meter = meters.version
         self._lock = threading.Lock()
         self._closed = False
 
@@ -111,13 +112,13 @@ class Batcher:
             return False
         started = self._clock()
         outcome: InferResult | FastServeError
-        run_ns = 0
+        ran = 0
         try:
             outputs = runner.run_one(request.inputs, rows)
-            run_ns = self._clock() - started
+            ran = self._clock()
             if request.outputs is not None:
                 outputs = {name: outputs[name] for name in request.outputs}
-            outcome = InferResult(self._model, self._version, outputs, Timing(0, run_ns, rows))
+            outcome = InferResult(self._model, self._version, outputs, Timing(0, ran - started, rows))
         except FastServeError as error:
             outcome = error
         except Exception:  # the batch runner's edge: whatever a backend does, the request is answered
@@ -125,9 +126,11 @@ class Batcher:
         finally:
             self._short_runners.append(runner)
         answer(outcome)
-        if run_ns:
-            self._costs.observe(size, run_ns)
-            self._meters.whole_run.observe(0, run_ns, self._clock() - started - run_ns, rows)
+        if ran:
+            self._costs.observe(size, ran - started)
+            self._version_meter.lone(request.received_ns, started, ran, self._clock(), rows)
+        else:
+            self._version_meter.failed(self._clock() - (request.received_ns or started))
         return True
 
     def is_short(self, rows: int, size: int) -> bool:
@@ -152,12 +155,31 @@ class Batcher:
         Raises QueueFull.
         """
         limits = self._limits
-        if limits.batchable and ticket.rows > limits.max_batch_rows:
-            parts = Parts(self, ticket, limits.max_batch_rows, 2 * self._slots)
-            parts.start()
-            return parts
-        self.enqueue(ticket, serve_here=on_executor_thread())
+        try:
+            if limits.batchable and ticket.rows > limits.max_batch_rows:
+                ticket.queued_ns = self._clock()
+                parts = Parts(self, ticket, limits.max_batch_rows, 2 * self._slots)
+                parts.start()
+                return parts
+            self.enqueue(ticket, serve_here=on_executor_thread())
+        except FastServeError:
+            self._count_failure(ticket)
+            raise
         return ticket
+
+    def settle(self, ticket: Ticket, outcome: InferResult | FastServeError) -> None:
+        """Answer a ticket that no run answers: one that is refused, late or given up, or whose parts were answered."""
+        if not ticket.resolve(outcome):
+            return
+        if isinstance(outcome, FastServeError):
+            self._count_failure(ticket)
+        else:
+            self._version_meter.whole(ticket.received_ns, ticket.queued_ns, self._clock())
+
+    def _count_failure(self, ticket: Ticket) -> None:
+        received_ns = ticket.received_ns or ticket.queued_ns
+        if received_ns > 0:  # else it is a part, and the whole fails with it
+            self._version_meter.failed(self._clock() - received_ns)
 
     def enqueue(self, ticket: Ticket, *, admitted: bool = False, serve_here: bool = False) -> None:
         """Queue `ticket` and wake a free slot, or be it. Raises QueueFull unless `admitted`."""
@@ -175,7 +197,7 @@ class Batcher:
         """The caller went away: leave the queue; a run under way goes on for its other tickets."""
         with self._lock:
             self._queue.remove(ticket)
-        ticket.resolve(Cancelled("the request was cancelled"))
+        self.settle(ticket, Cancelled("the request was cancelled"))
 
     def close(self) -> None:
         """Answer what still waits and let the runners go. Called when the last lease has ended."""
@@ -185,7 +207,7 @@ class Batcher:
             self._free.clear()
             self._short_runners.clear()
         for ticket in left:
-            ticket.resolve(Draining("the model was unloaded"))
+            self.settle(ticket, Draining("the model was unloaded"))
 
     def _short_runner(self) -> Runner | None:
         """The runner for short runs; None while another thread has it. Taking a list's last element is atomic: no lock."""
@@ -218,7 +240,7 @@ class Batcher:
             try:
                 self.enqueue(ticket)
             except FastServeError as error:
-                ticket.resolve(error)
+                self.settle(ticket, error)
 
     def _ready_runners(self, now_ns: int) -> list[Runner]:
         """Under the lock: a slot for what is ready now, and the alarm set for what is not."""
@@ -256,7 +278,7 @@ class Batcher:
                 self._free.append(runner)
             self._arm(now)
         for ticket in expired:
-            ticket.resolve(too_late())
+            self.settle(ticket, too_late())
         if not tickets:
             return False
         self._run(tickets, runner)
@@ -275,8 +297,7 @@ class Batcher:
                 raise RunFailed("the model failed on this input")
             ran = self._clock()
             self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
-            self._meters.run.observe(ran - started)
-            self._meters.batch_rows.observe(sum(rows))
+            self._version_meter.ran(sum(rows), ran - started, ran)
             with self._answering():
                 self._answer(tickets, answers, started, ran)
         except FastServeError as error:
@@ -290,7 +311,7 @@ class Batcher:
 
     def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError) -> None:
         if len(tickets) == 1:
-            tickets[0].resolve(error)
+            self.settle(tickets[0], error)
             return
         self._meters.isolated.add(1)
         half = len(tickets) // 2
@@ -299,16 +320,16 @@ class Batcher:
 
     def _answer(self, tickets: list[Ticket], answers: list[dict[str, Tensor]], started: int, ran: int) -> None:
         """Answering encodes, on this thread."""
-        meters = self._meters
+        count = self._version_meter.answered
         run_ns, batch_rows, before = ran - started, sum([ticket.rows for ticket in tickets]), ran
         for ticket, outputs in zip(tickets, answers, strict=True):
             wanted = ticket.outputs
             given = outputs if wanted is None else {name: outputs[name] for name in wanted}
             queue_ns = started - ticket.queued_ns
-            ticket.resolve(InferResult(self._model, self._version, given, Timing(queue_ns, run_ns, batch_rows)))
-            now = self._clock()
-            meters.queue.observe(queue_ns)
-            meters.encode.observe(now - before)
+            result = InferResult(self._model, self._version, given, Timing(queue_ns, run_ns, batch_rows))
+            answered, now = ticket.resolve(result), self._clock()
+            if answered:  # else somebody did before: it was late, or given up
+                count(ticket.received_ns, ticket.queued_ns, started, ran, before, now, ticket.rows, batch_rows)
             before = now
 
     def _arm(self, now_ns: int) -> None:
@@ -332,7 +353,7 @@ class Batcher:
                 late += [ticket for ticket in tickets if ticket.deadline_ns and ticket.deadline_ns <= now_ns]
             runners = self._ready_runners(now_ns)
         for ticket in late:
-            ticket.resolve(too_late())
+            self.settle(ticket, too_late())
         self._start(runners, serve_here=False)
 
 

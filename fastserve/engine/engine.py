@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock, monotonic_ns
-from fastserve.config import Config, ModelConfig
+from fastserve.config import Config, ModelConfig, VersionPolicy
 from fastserve.engine.batcher import Answering, Batcher, too_late
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.control import Control, LocalControl
@@ -29,6 +29,7 @@ from fastserve.engine.plan import available_cpus, plan
 from fastserve.engine.registry import Registry
 from fastserve.engine.state import IndexEntry, Report, State, View, index_of
 from fastserve.engine.timer import Timer
+from fastserve.errors import DeadlineExceeded
 from fastserve.metrics import Metrics
 from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
 
@@ -126,7 +127,7 @@ class Engine:
         if lease.rules is not None:
             lease.rules.apply(request, now)
         if request.deadline_ns and request.deadline_ns <= now:
-            raise too_late()
+            raise _late(lease, request, now)
         if lease.strict:
             answer = partial(answer_finite, lease.finite_outputs, answer)
         batcher = lease.batcher
@@ -144,6 +145,7 @@ class Engine:
             request.deadline_ns,
             request.priority,
             lease,
+            request.received_ns,
         )
         if held is None or not batcher.is_short(rows, size):
             return batcher.submit(ticket)
@@ -238,6 +240,10 @@ class Engine:
         """What a model's folder says of it (config.pbtxt, model-settings.json), as plain values. Raises ModelNotFound."""
         return self._registry.declared(model)
 
+    def policy(self, model: str) -> VersionPolicy:
+        """Which of a model's versions are served. Raises ModelNotFound."""
+        return self._registry.policy(model)
+
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the repository itself, as of the last look."""
         return self._state.problems
@@ -299,6 +305,12 @@ class Engine:
         for one in self._registry.loaded():
             rows[one.lease.model] = rows.get(one.lease.model, 0) + one.lease.batcher.queued_rows
         return [((model,), float(count)) for model, count in rows.items()]
+
+
+def _late(lease: Lease, request: InferRequest, now_ns: int) -> DeadlineExceeded:
+    """The time was over before the request was here; counted with those that failed."""
+    lease.meters.version.failed(now_ns - (request.received_ns or now_ns))
+    return too_late()
 
 
 __all__ = ["Engine", "Lease", "Line", "Pending", "VersionState"]

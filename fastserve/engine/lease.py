@@ -6,6 +6,7 @@ last one is let go, the version's session is closed on an executor thread. No co
 
 from typing import Any
 
+from fastserve.config import ModelConfig
 from fastserve.engine.batcher import Batcher
 from fastserve.engine.finite import floats_of
 from fastserve.engine.meters import ModelMeters
@@ -23,6 +24,7 @@ class Lease:
         "batcher",
         "batching",
         "codecs",
+        "config",
         "finite_outputs",
         "input_dtypes",
         "input_names",
@@ -33,6 +35,7 @@ class Lease:
         "output_names",
         "rules",
         "signature",
+        "slots",
         "strict",
         "subject",
         "validator",
@@ -50,7 +53,8 @@ class Lease:
         batcher: Batcher,
         validator: Validator,
         meters: ModelMeters,
-        strict: bool = False,
+        config: ModelConfig,
+        slots: int,
         rules: QueueRules | None = None,
     ) -> None:
         self.model = model
@@ -61,7 +65,11 @@ class Lease:
         self.batcher = batcher
         self.validator = validator
         self.meters = meters
-        self.strict = strict
+        self.config = config
+        """What it was loaded with."""
+        self.slots = slots
+        """Runs at a time, short ones not counted."""
+        self.strict = config.non_finite == "error"
         """Whether NaN and infinities are refused (`non_finite = "error"`)."""
         self.rules = rules
         """What the configuration says of requests' places in the queue; None for nothing."""

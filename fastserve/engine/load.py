@@ -98,7 +98,7 @@ def _lease(
     run_clock: Clock,
 ) -> Lease:
     batching = model.batching
-    meters = ModelMeters(tools.metrics, config.name)
+    meters = ModelMeters(tools.metrics, config.name, version)
     strict = config.non_finite == "error"
     validator = FiniteValidator if strict else Validator
     batcher = Batcher(
@@ -124,7 +124,8 @@ def _lease(
         batcher=batcher,
         validator=validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
         meters=meters,
-        strict=strict,
+        config=config,
+        slots=len(runners) - 1,
         rules=rules_of(config),
     )
 

@@ -1,6 +1,9 @@
 """One served version's counters; names as in the contract for the command line, bounds chosen for microseconds to minutes."""
 
-from fastserve._ext.meters import Counter, Histogram, RunMeter
+from collections.abc import Mapping
+from functools import partial
+
+from fastserve._ext.meters import SIZES_PER_TALLY, SUMS_PER_SIZE, VERSION_SUMS, Counter, Histogram, Tally, VersionMeter
 from fastserve.metrics import Metrics
 
 STAGES = ("decode", "queue", "run", "encode")
@@ -29,11 +32,18 @@ TIME_BOUNDS_NS = tuple(
 )
 ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
+VERSION_TALLY, LAST_TALLY, SIZES_TALLY = "version", "version_last_ns", "version_sizes"
+"""Families of tallies by model and version; the last one by `chunk` of batch sizes too (see VersionMeter)."""
+
 
 class ModelMeters:
-    """What the engine counts for one model (versions share them: dashboards follow a model over its versions)."""
+    """What the engine counts for one version.
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
+    The histograms are the model's (versions share them: dashboards follow a model over its versions), the sums in `version`
+    the version's own; both go on counting when the version is loaded anew.
+    """
+
+    def __init__(self, metrics: Metrics, model: str, version: int) -> None:
         labels = {"model": model}
 
         def stage(name: str) -> Histogram:
@@ -46,6 +56,22 @@ class ModelMeters:
         self.encode = stage("encode")
         text = "Rows that ran together."
         self.batch_rows: Histogram = metrics.histogram("fastserve_batch_rows", text, labels, ROW_BOUNDS, 1)
-        self.whole_run = RunMeter(self.queue, self.run, self.encode, self.batch_rows)
         text = "Batches split because a run of them failed."
         self.isolated: Counter = metrics.counter("fastserve_batch_isolated_total", text, labels)
+        self.version = _version_meter(metrics, {**labels, "version": str(version)}, self)
+
+
+def _version_meter(metrics: Metrics, labels: Mapping[str, str], meters: ModelMeters) -> VersionMeter:
+    return VersionMeter(
+        meters.queue,
+        meters.run,
+        meters.encode,
+        meters.batch_rows,
+        metrics.tally(VERSION_TALLY, "", labels, VERSION_SUMS),
+        metrics.tally(LAST_TALLY, "", labels, 1, "max"),
+        partial(_sizes, metrics, labels),
+    )
+
+
+def _sizes(metrics: Metrics, labels: Mapping[str, str], chunk: int) -> Tally:
+    return metrics.tally(SIZES_TALLY, "", {**labels, "chunk": str(chunk)}, SIZES_PER_TALLY * SUMS_PER_SIZE)

@@ -170,10 +170,17 @@ class Registry:
 
     def declared(self, model: str) -> Mapping[str, Any]:
         """What the model's folder says of it, as plain values. Raises ModelNotFound."""
+        return self._disk(model).declared
+
+    def policy(self, model: str) -> VersionPolicy:
+        """Which of the model's versions are served. Raises ModelNotFound."""
+        return self._disk(model).policy
+
+    def _disk(self, model: str) -> OnDisk:
         entry = self._by_name.get(model)
         if entry is None:
             raise ModelNotFound(model)
-        return entry.disk.declared
+        return entry.disk
 
     def has_served(self, model: str | None = None) -> bool:
         """Whether any version of it (None: of any model) has ever been ready, also where the model is gone since."""

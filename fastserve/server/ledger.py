@@ -89,7 +89,7 @@ class Ledger:
         for made in self._made.values():
             by_name.setdefault(made.name, []).append(made)
         return [
-            Family(name, several[0].kind, several[0].text, tuple(map(self._point, several)))
+            Family(name, several[0].kind, several[0].text, tuple(map(self._point, several)), several[0].over)
             for name, several in by_name.items()
         ]
 
@@ -99,8 +99,7 @@ class Ledger:
         self._file.close()
 
     def _point(self, made: Made) -> Point:
-        count = 1 if made.kind == "counter" else len(made.bounds) + 2
-        if made.at + count > len(self._cells):
+        if made.at + made.count > len(self._cells):
             self._cells = np.frombuffer(mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ), np.int64)
-        values = self._cells[made.at : made.at + count].tolist()
+        values = self._cells[made.at : made.at + made.count].tolist()
         return Point(made.labels, tuple(values), made.bounds, made.scale)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve._ext.meters import Counter, Histogram, RunMeter
+from fastserve._ext.meters import Counter, Histogram, Tally
 from tests.reference import meters as reference
 
 LEAST, LARGEST = -(2**63), 2**63 - 1
@@ -179,7 +179,7 @@ def test_a_constructor_that_failed_leaves_nothing_held() -> None:
     assert sys.getrefcount(page) == before
 
 
-@pytest.mark.parametrize("made", [Counter, Histogram, RunMeter])
+@pytest.mark.parametrize("made", [Counter, Histogram, Tally])
 def test_a_meter_without_cells_cannot_be_made(made: Any) -> None:
     with pytest.raises(TypeError):
         made.__new__(made)
@@ -204,57 +204,6 @@ def test_no_count_is_lost_between_threads() -> None:
     assert (counter.value, histogram.count) == (80_000, 80_000)
 
 
-def run_meter(page: Any) -> RunMeter:
-    """Four histograms of one bound each, three cells apart."""
-    return RunMeter(*(Histogram(page, 3 * place, (10,)) for place in range(4)))
-
-
-def test_a_run_is_counted_once_in_each_histogram() -> None:
-    page = cells(13)
-    meter = run_meter(page)
-    meter.observe(1, 20, 3, 40)
-    meter.observe(0, 10, 11, -5)
-    assert page.tolist() == [2, 0, 1, 1, 1, 30, 1, 1, 14, 1, 1, 35, 0]
-
-
-def test_one_histogram_may_stand_in_several_places() -> None:
-    page = cells(3)
-    histogram = Histogram(page, 0, (10,))
-    RunMeter(histogram, histogram, histogram, histogram).observe(1, 2, 3, 40)
-    assert (histogram.buckets, histogram.total, histogram.count) == ((3, 1), 46, 4)
-
-
-@pytest.mark.parametrize("place", range(4))
-@pytest.mark.parametrize(("value", "refusal"), [(2**63, OverflowError), (LEAST - 1, OverflowError), ("1", TypeError)])
-def test_a_run_with_a_value_that_no_cell_holds_is_counted_nowhere(place: int, value: Any, refusal: Any) -> None:
-    page = cells(12)
-    meter = run_meter(page)
-    values: list[Any] = [1, 1, 1, 1]
-    values[place] = value
-    with pytest.raises(refusal):
-        meter.observe(*values)
-    assert page.tolist() == [0] * 12
-
-
-@pytest.mark.parametrize("place", range(4))
-@pytest.mark.parametrize("other", [None, 5, Counter(cells(), 0)])
-def test_only_histograms_count_runs(place: int, other: Any) -> None:
-    histograms: list[Any] = [Histogram(cells(), 0, ()) for _ in range(4)]
-    histograms[place] = other
-    with pytest.raises(TypeError):
-        RunMeter(*histograms)
-
-
-def test_a_page_lives_as_long_as_a_run_meter_in_it() -> None:
-    page = cells(12)
-    before = sys.getrefcount(page)
-    meter = run_meter(page)
-    meter.observe(1, 1, 1, 1)
-    assert sys.getrefcount(page) > before
-    del meter
-    assert sys.getrefcount(page) == before
-
-
 VALUES = st.integers(LEAST, LARGEST) | st.integers(-3, 30)
 BOUNDS = st.sets(VALUES, max_size=30).map(sorted).map(tuple)
 
@@ -271,16 +220,4 @@ def test_meters_agree_with_the_twin(bounds: tuple[int, ...], values: list[int], 
     for value in values:
         histogram.observe(value)
         twin_histogram.observe(value)
-    assert page.tolist() == plain
-
-
-@given(st.lists(BOUNDS, min_size=4, max_size=4), st.lists(st.tuples(VALUES, VALUES, VALUES, VALUES), max_size=20))
-def test_run_meters_agree_with_the_twin(bounds: list[tuple[int, ...]], runs: list[tuple[int, int, int, int]]) -> None:
-    places = [sum(len(each) + 2 for each in bounds[:place]) for place in range(5)]
-    page, plain = cells(places[4]), [0] * places[4]
-    meter = RunMeter(*(Histogram(page, at, each) for at, each in zip(places, bounds, strict=False)))
-    twin = reference.RunMeter(*(reference.Histogram(plain, at, each) for at, each in zip(places, bounds, strict=False)))
-    for run in runs:
-        meter.observe(*run)
-        twin.observe(*run)
     assert page.tolist() == plain

@@ -19,7 +19,7 @@ class Queue:
 
 
 def ticket(answer: Any, lease: object = None) -> Ticket:
-    return Ticket(Queue(), {}, 2, 3, "bucket", answer, ("y",), 5, 7, lease)
+    return Ticket(Queue(), {}, 2, 3, "bucket", answer, ("y",), 5, 7, lease, 11)
 
 
 def test_it_keeps_what_it_was_given():
@@ -32,14 +32,14 @@ def test_it_keeps_what_it_was_given():
         5,
         7,
     )
-    assert one.queued_ns == 0
+    assert (one.received_ns, one.queued_ns) == (11, 0)
 
 
 def test_the_first_outcome_wins():
     told: list[Any] = []
     one = ticket(told.append)
-    one.resolve("first")
-    one.resolve("second")
+    assert one.resolve("first") is True
+    assert one.resolve("second") is False
     assert told == ["first"]
 
 

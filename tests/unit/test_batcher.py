@@ -68,7 +68,7 @@ class Bench:
             alarm=self.clock,
             clock=self.clock,
             run_clock=self.clock,
-            meters=ModelMeters(self.metrics, "m"),
+            meters=ModelMeters(self.metrics, "m", 1),
         )
         self.answers: dict[str, list[InferResult | FastServeError]] = {}
         self.cancels: dict[str, Any] = {}

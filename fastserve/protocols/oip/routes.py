@@ -14,7 +14,9 @@ from fastserve.http.message import Response
 from fastserve.http.routes import Route
 from fastserve.protocols.oip import errors
 from fastserve.protocols.oip.infer import Inference
+from fastserve.protocols.oip.inspect import Inspection
 from fastserve.protocols.oip.models import Models
+from fastserve.protocols.oip.repository import Repository
 from fastserve.protocols.oip.server import Server
 
 
@@ -25,7 +27,7 @@ class Family(Protocol):
         """Their paths, those of other families that might match them too standing behind."""
 
 
-FAMILIES: tuple[Callable[[Engine], Family], ...] = (Server, Inference, Models)
+FAMILIES: tuple[Callable[[Engine], Family], ...] = (Server, Inference, Inspection, Repository, Models)
 """The order in which paths are tried."""
 
 

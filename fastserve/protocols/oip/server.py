@@ -17,7 +17,15 @@ from fastserve.protocols.oip.schema import ServerMetadata
 
 JSON: Headers = [("content-type", "application/json")]
 
-EXTENSIONS = ("binary_tensor_data", "parameters")
+EXTENSIONS = (
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+)
 """Clients branch on these names: only what works."""
 
 

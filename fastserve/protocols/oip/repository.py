@@ -1,0 +1,121 @@
+"""Triton's model control: POST /v2/repository/index, .../models/M/load, .../models/M/unload.
+
+A call is answered when what it asks for is so in every worker.
+Thread: the door's; answers come from the control's. Memory: none.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from fastserve.engine.engine import Engine
+from fastserve.engine.state import IndexEntry
+from fastserve.errors import InvalidRequest, quoted
+from fastserve.http.message import Reply, Request, Response
+from fastserve.http.routes import Route
+from fastserve.protocols.oip import bodies
+from fastserve.protocols.oip.errors import NotOffered
+from fastserve.protocols.oip.server import JSON
+from fastserve.types import VersionState
+
+STATES: Mapping[VersionState, str] = {
+    VersionState.READY: "READY",
+    VersionState.LOADING: "LOADING",
+    VersionState.DRAINING: "UNLOADING",
+    VersionState.UNLOADED: "UNAVAILABLE",
+    VersionState.FAILED: "UNAVAILABLE",
+}
+"""The states that Triton has words for."""
+
+UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]|^\.\.?$")
+"""What a model's name may not have or be: it would be taken for a path, or for several lines of a log."""
+
+FILE_PREFIX = "file:"
+TEXT: bodies.Rule = ("string", lambda value: isinstance(value, str))
+INDEX: Mapping[str, bodies.Rule] = {"ready": bodies.FLAG}
+LOAD: Mapping[str, bodies.Rule] = {"config": TEXT}
+UNLOAD: Mapping[str, bodies.Rule] = {"unload_dependents": bodies.FLAG}
+
+
+class Repository:
+    """The calls that look at the disk, and that decide what is served."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._control = engine.control
+
+    def routes(self) -> list[Route]:
+        """A name with a slash in it, encoded or not, is told so; so are repositories that are named."""
+        own = r"/v2/repository/models/(?P<model>.+)"
+        other = r"/v2/repository/(?!models/)[^/]+/(?:index|models/.+/(?:load|unload))/?"
+        return [
+            Route("POST", re.compile("/v2/repository/index/?"), "read", infer=self.index),
+            Route("POST", re.compile(own + "/load/?", re.DOTALL), "admin", infer=self.load),
+            Route("POST", re.compile(own + "/unload/?", re.DOTALL), "admin", infer=self.unload),
+            Route("POST", re.compile(other, re.DOTALL), "read", infer=self.named),
+        ]
+
+    def index(self, request: Request, reply: Reply) -> None:
+        """POST index: every version of every model, served or only on disk."""
+        found = bodies.read_object(request.body)
+        bodies.check(found, INDEX, "$", others=True)
+        self._control.index(reply.then(_encoded_index, found.get("ready", False)))
+
+    def load(self, request: Request, reply: Reply) -> None:
+        """POST MODEL/load: what is on disk now, with another configuration where one is given."""
+        model = _name(request)
+        found = _parameters(request.body)
+        files = [name for name in found if name.startswith(FILE_PREFIX)]
+        if files:
+            raise InvalidRequest(
+                f"models are read from the server's disk, files in a request are not taken: got {quoted(files[0])}"
+                " - at `$.parameters`"
+            )
+        bodies.check(found, LOAD, "$.parameters", others=True)
+        overrides = {"config": found["config"]} if "config" in found else {}
+        self._control.load(model, reply.then(_encoded, model, "load"), overrides)
+
+    def unload(self, request: Request, reply: Reply) -> None:
+        """POST MODEL/unload: none of its versions serves, until it is loaded or its files change."""
+        model = _name(request)
+        # No model depends on another one here, so there are no dependents to be unloaded with it.
+        bodies.check(_parameters(request.body), UNLOAD, "$.parameters", others=True)
+        self._control.unload(model, reply.then(_encoded, model, "unload"))
+
+    def named(self, _: Request, __: Reply) -> None:
+        """Any call about a repository that is named."""
+        raise NotOffered("repositories have no names here: leave the name out of the path, as in /v2/repository/index")
+
+
+def _name(request: Request) -> str:
+    model = request.params["model"]
+    if UNSAFE.search(model):
+        raise InvalidRequest(f"a model's name must not contain path traversal characters, got {quoted(model)}")
+    return model
+
+
+def _parameters(body: bytes) -> dict[str, Any]:
+    return bodies.object_at(bodies.read_object(body).get("parameters"), "$.parameters")
+
+
+def _encoded(_: list[IndexEntry], model: str, verb: str) -> Response:
+    return Response(200, JSON, msgspec.json.encode({"name": model, verb: True}))
+
+
+def _encoded_index(entries: list[IndexEntry], ready_only: bool) -> Response:
+    shown = [entry for entry in entries if not ready_only or entry.state is VersionState.READY]
+    return Response(200, JSON, msgspec.json.encode([_item(entry) for entry in shown]))
+
+
+def _item(entry: IndexEntry) -> dict[str, str]:
+    name = {"name": _text(entry.model)}
+    if entry.version is None and not entry.reason:
+        return name
+    version = {} if entry.version is None else {"version": str(entry.version)}
+    return {**name, **version, "state": STATES[entry.state], "reason": _text(entry.reason)}
+
+
+def _text(text: str) -> str:
+    """A name on disk that is no UTF-8 is shown as it can be."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
