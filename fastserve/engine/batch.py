@@ -113,7 +113,9 @@ class Parts:
             self._results[index] = outcome
             all_there = len(self._results) == self._count
         if all_there:
-            self._queue.settle(self._whole, _joined([self._results[i] for i in range(self._count)], self._whole.outputs))
+            self._queue.settle(
+                self._whole, _joined([self._results[i] for i in range(self._count)], self._whole.outputs)
+            )
         else:
             self._go_on()
 

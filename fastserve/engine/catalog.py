@@ -148,6 +148,7 @@ class Catalog:
             problems=tuple(problems),
             declared=own.declared,
             of_versions=of_versions,
+            base=files.base,
         )
 
     def _over(self, entry: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:

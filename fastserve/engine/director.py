@@ -12,11 +12,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from fastserve.config import ModelConfig
+from fastserve.engine.overrides import Overrides, overridden, read_overrides
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.scheduling import stand_back
 from fastserve.engine.state import Outcome, Settings, State, Told, View, entries_of, index_of
@@ -24,16 +23,12 @@ from fastserve.errors import (
     Draining,
     FastServeError,
     InternalError,
-    InvalidRequest,
     LoadRefused,
     ModelNotFound,
     WorkerSilent,
     quoted,
 )
 from fastserve.types import VersionState
-
-FIXED_FIELDS = ("name", "path")
-"""What a call cannot override: they say which model it is."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +69,7 @@ class Wish(Struct, frozen=True):
     """What calls have asked for one model. `unloaded_at`: the stamps of its files when it was to be unloaded."""
 
     unloaded_at: Mapping[int, Any] | None = None
-    overrides: Mapping[str, Any] = {}
+    overrides: Overrides = Overrides()
     attempt: int = 0
 
 
@@ -132,7 +127,8 @@ class Director:
     def load(self, model: str, told: Told, overrides: Mapping[str, Any] | None = None) -> None:
         """Look at the disk now and serve that model, whatever was asked before; what failed is tried again.
 
-        `overrides`: fields of the model's configuration that are other than configured, until the next such call.
+        `overrides`: fields of the model's configuration that are other than configured, until the next such call; or
+        Triton's configuration, as JSON under "config".
         """
         self._post(Job(partial(self._load, model, overrides or {}, told), told))
 
@@ -211,14 +207,16 @@ class Director:
         wish = self._wishes.get(disk.config.name)
         if wish is None:
             return disk
-        config = overridden(disk.config, wish.overrides)
-        policy = disk.policy if "versions" not in wish.overrides or config.versions is None else config.versions
-        of_versions = {number: overridden(own, wish.overrides) for number, own in disk.of_versions.items()}
+        fields = wish.overrides.fields
+        config = overridden(disk.config, fields)
+        policy = disk.policy if "versions" not in fields or config.versions is None else config.versions
+        of_versions = {number: overridden(own, fields) for number, own in disk.of_versions.items()}
         return replace(
             disk,
             config=config,
             policy=policy,
             of_versions=of_versions,
+            declared={**disk.declared, **wish.overrides.declared},
             unloaded=wish.unloaded_at is not None,
             attempt=wish.attempt,
         )
@@ -236,10 +234,12 @@ class Director:
         name = self._name_of(model)
         if name is None:
             raise ModelNotFound(model)
-        overridden(self._found[name].config, overrides)  # before anything is changed
+        found = read_overrides(overrides, self._found[name])  # before anything is changed
+        for note in found.notes:
+            _log.warning("model %s: %s", name, note)
         before = self._wishes.get(name, Wish())
         self._attempts += 1
-        self._wishes[name] = Wish(None, overrides, self._attempts)
+        self._wishes[name] = Wish(None, found, self._attempts)
         self._publish()
         self._when_applied(told, partial(self._loaded, name, before, self._attempts))
 
@@ -296,18 +296,3 @@ class Director:
         if model in self._found:
             return model
         return next((name for name, disk in self._found.items() if model in disk.config.aliases), None)
-
-
-def overridden(config: ModelConfig, overrides: Mapping[str, Any]) -> ModelConfig:
-    """`config` with these fields. Raises InvalidRequest naming the field that is unknown, fixed, or has a wrong value."""
-    if not overrides:
-        return config
-    known = asdict(config)
-    for name in overrides:
-        if name not in known or name in FIXED_FIELDS:
-            takes = ", ".join(field for field in known if field not in FIXED_FIELDS)
-            raise InvalidRequest(f"{quoted(name)} cannot be overridden; expected one of {takes}")
-    try:
-        return msgspec.convert({**msgspec.to_builtins(config), **overrides}, ModelConfig)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"overrides of model {quoted(config.name)}: {error}") from None

@@ -40,7 +40,7 @@ Load = Callable[[ModelConfig, int, Path, Callable[[], None]], Loaded]
 class OnDisk(Struct, frozen=True):
     """One model as it lies on disk now, under `place`, and what was asked about it.
 
-    `stamps`: equal as long as a version's files are the same. `declared`: what its folder says of it (config.pbtxt,
+    `stamps`: equal as long as a version's files are the same. `declared`: what its folder `base` says of it (config.pbtxt,
     model-settings.json), as plain values. `of_versions`: for versions that are configured on their own. `unloaded`: a
     call said that it is not to be served. `attempt`: grows with every call that asks to load it, so that what failed
     before is tried again.
@@ -56,6 +56,7 @@ class OnDisk(Struct, frozen=True):
     attempt: int = 0
     declared: Mapping[str, Any] = {}
     of_versions: Mapping[int, ModelConfig] = {}
+    base: Path = Path()
 
     def config_of(self, number: int) -> ModelConfig:
         """The configuration that a version is loaded with."""

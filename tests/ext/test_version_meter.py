@@ -101,7 +101,12 @@ def test_room_for_sizes_is_made_when_they_first_come() -> None:
     for rows in (2 * SIZES_PER_TALLY, 0, SIZES_PER_TALLY - 1, 2 * SIZES_PER_TALLY + 1):
         meter.ran(rows, 1, 1)
     assert asked == [2, 0]
-    assert [size(page, rows)[0] for rows in (0, SIZES_PER_TALLY - 1, SIZES_PER_TALLY, 2 * SIZES_PER_TALLY)] == [1, 1, 0, 1]
+    assert [size(page, rows)[0] for rows in (0, SIZES_PER_TALLY - 1, SIZES_PER_TALLY, 2 * SIZES_PER_TALLY)] == [
+        1,
+        1,
+        0,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("rows", [-1, (1 << 20) + 1, 2**63 - 1])

@@ -127,4 +127,6 @@ def _parameters(said: Any) -> dict[str, Any]:
     """Those of Triton's: MLServer's settings have a member of that name, too, and other things in it."""
     if not isinstance(said, Mapping):
         return {}
-    return {name: value for name, value in said.items() if isinstance(value, Mapping) and set(value) == {"string_value"}}
+    return {
+        name: value for name, value in said.items() if isinstance(value, Mapping) and set(value) == {"string_value"}
+    }

@@ -1,0 +1,95 @@
+"""What a load call asks to be other than configured.
+
+Thread: the director's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from fastserve.config import ModelConfig
+from fastserve.engine.registry import OnDisk
+from fastserve.errors import ConfigError, InvalidRequest, quoted
+
+FIXED_FIELDS = ("name", "path")
+"""What a call cannot override: they say which model it is."""
+
+CONFIG = "config"
+"""Among the overrides, Triton's configuration as JSON; the others are fields of ModelConfig."""
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "max_batch_size": ("max_batch_rows", "batching"),
+    "input": ("inputs",),
+    "output": ("outputs",),
+    "dynamic_batching": (
+        "max_queue_delay_us",
+        "preferred_batch_rows",
+        "priority_levels",
+        "default_priority",
+        "queue_timeout_us",
+        "priority_timeouts_us",
+        "max_queue_rows",
+    ),
+    "instance_group": ("slots",),
+    "model_warmup": ("warmup",),
+}
+"""What a field of Triton's decides where it is given, whatever it says: nothing that was configured is left of that."""
+
+
+class Overrides(Struct, frozen=True):
+    """`fields`: of ModelConfig. `declared`: what Triton's configuration said, as plain values. `notes`: not applied."""
+
+    fields: Mapping[str, Any] = {}
+    declared: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+def read_overrides(asked: Mapping[str, Any], disk: OnDisk) -> Overrides:
+    """What `asked` means for that model. Raises InvalidRequest naming what is unknown, fixed, or has a wrong value."""
+    found = Overrides(asked)
+    if CONFIG in asked:
+        found = _from_triton(asked[CONFIG], {name: value for name, value in asked.items() if name != CONFIG}, disk)
+    overridden(disk.config, found.fields)
+    return found
+
+
+def overridden(config: ModelConfig, overrides: Mapping[str, Any]) -> ModelConfig:
+    """`config` with these fields. Raises InvalidRequest naming the field that is unknown, fixed, or has a wrong value."""
+    if not overrides:
+        return config
+    known = asdict(config)
+    for name in overrides:
+        if name not in known or name in FIXED_FIELDS:
+            takes = ", ".join(field for field in known if field not in FIXED_FIELDS)
+            raise InvalidRequest(f"{quoted(name)} cannot be overridden; expected one of {takes}")
+    try:
+        return msgspec.convert({**msgspec.to_builtins(config), **overrides}, ModelConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"overrides of model {quoted(config.name)}: {error}") from None
+
+
+def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Overrides:
+    from fastserve.config import triton  # protobuf, for those who need it
+
+    try:
+        said = triton.read_overrides(text, disk.base)
+    except ConfigError as error:
+        raise InvalidRequest(_without_folder(str(error), disk)) from None
+    if said.refused:
+        raise InvalidRequest(_without_folder("; ".join(said.refused), disk))
+    if said.name not in ("", disk.config.name):
+        raise InvalidRequest(f"config: the name {quoted(said.name)} is another model's than {quoted(disk.config.name)}")
+    bare = asdict(ModelConfig(name="x"))
+    given = msgspec.json.decode(text, type=dict[str, Any])
+    decided = [field for name, fields in _FIELDS.items() if given.get(name) is not None for field in fields]
+    fields = {**{field: bare[field] for field in decided}, **said.values, **others}
+    notes = tuple(_without_folder(note, disk) for note in (*said.notes, *said.problems))
+    return Overrides(msgspec.to_builtins(fields), said.declared, notes)
+
+
+def _without_folder(text: str, disk: OnDisk) -> str:
+    """Callers need not know where models lie."""
+    return text.replace(f"{disk.base}/", "")
