@@ -87,9 +87,12 @@ def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Override
     decided = [field for name, fields in _FIELDS.items() if given.get(name) is not None for field in fields]
     fields = {**{field: bare[field] for field in decided}, **said.values, **others}
     notes = tuple(_without_folder(note, disk) for note in (*said.notes, *said.problems))
-    return Overrides(msgspec.to_builtins(fields), said.declared, notes)
+    plain = msgspec.to_builtins(fields)
+    for tensor in (*plain.get("inputs", ()), *plain.get("outputs", ())):
+        tensor["where"] = _without_folder(tensor["where"], disk)
+    return Overrides(plain, said.declared, notes)
 
 
 def _without_folder(text: str, disk: OnDisk) -> str:
-    """Callers need not know where models lie."""
-    return text.replace(f"{disk.base}/", "")
+    """Callers need not know where models lie, and what came in a request has no lines."""
+    return text.replace(f"{disk.base}/", "").replace("config, line 0: ", "config: ")

@@ -93,7 +93,7 @@ class AsgiDoor:
 
     def _scope(self, request: Sent) -> dict[str, Any]:
         path, _, query = request.path.partition("?")
-        headers = {"host": "test", **request.headers}
+        headers = {"host": "localhost", **request.headers}
         if request.chunked:
             headers["transfer-encoding"] = "chunked"
         elif request.body or request.method == "POST":

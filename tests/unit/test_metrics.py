@@ -5,14 +5,27 @@ import threading
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastserve.metrics import PAGE_CELLS, Metrics
+from fastserve.metrics import PAGE_CELLS, Family, Metrics, PrivateCells, combined
 
 BOUNDS = (1_000_000, 10_000_000)
+
+
+class Filled(PrivateCells):
+    """Cells of which each has counted already."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def page(self, count: int) -> tuple[np.ndarray[Any, Any], int]:
+        cells, at = super().page(count)
+        cells[:] = self._value
+        return cells, at
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -215,3 +228,23 @@ def test_series_made_by_several_threads_are_shared() -> None:
     for thread in threads:
         thread.join()
     assert set(samples(metrics).values()) == {4.0}
+
+
+def test_a_tally_is_counted_and_not_rendered() -> None:
+    metrics = Metrics()
+    tally = metrics.tally("sums", "", {"model": "m"}, 2)
+    assert metrics.tally("sums", "", {"model": "m"}, 2) is tally
+    assert metrics.text() == b""
+    (family,) = metrics.snapshot()
+    assert (family.kind, family.points[0].values) == ("tally", (0, 0))
+
+
+def test_a_tally_says_how_several_are_one() -> None:
+    def counted(value: int) -> list[Family]:
+        metrics = Metrics(Filled(value))
+        metrics.tally("sums", "", {}, 2)
+        metrics.tally("last", "", {}, 1, "max")
+        return metrics.snapshot()
+
+    together = combined([counted(5), counted(3)])
+    assert {family.name: family.points[0].values for family in together} == {"sums": (8, 8), "last": (5,)}
