@@ -234,17 +234,17 @@ def test_what_cannot_be_loaded(client: triton.InferenceServerClient):
 
 def test_the_same_from_the_asyncio_client(server: ServerProcess):
     async def ask(client: aio.InferenceServerClient) -> Any:
-        await client.unload_model("positive", unload_dependents=True)
-        gone = await client.is_model_ready("positive")
-        await client.load_model("positive", config='{"max_batch_size": 4}')
-        config = await client.get_model_config("positive")
-        stats = await client.get_inference_statistics("positive")
+        await client.unload_model("choice_told", unload_dependents=True)
+        gone = await client.is_model_ready("choice_told")
+        await client.load_model("choice_told", config='{"max_batch_size": 4}')
+        config = await client.get_model_config("choice_told")
+        stats = await client.get_inference_statistics("choice_told")
         index = await client.get_model_repository_index()
-        await client.load_model("positive")
+        await client.load_model("choice_told")
         return gone, config["max_batch_size"], stats["model_stats"][0]["name"], len(index)
 
     gone, size, name, known = asked(server, ask)
-    assert (gone, size, name) == (False, 4, "positive")
+    assert (gone, size, name) == (False, 4, "choice_told")
     assert known > 20
 
 
