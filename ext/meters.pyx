@@ -149,9 +149,9 @@ SUMS_PER_SIZE = SIZE_SUMS
 cdef class VersionMeter:
     """What one version's requests and runs take, by one call each: into histograms, and into sums that are exact.
 
-    `sums` holds, in this order: requests answered and their time; requests failed and their time; of those answered the
+    `sums` holds, in order: requests answered and their time; requests failed and their time; of those answered the
     time in the queue, before it, in runs, and in giving the answer; rows; runs. `last` holds when a run ended last.
-    `sizes(n)` makes the sums of batches of n * SIZES_PER_TALLY rows and up, four each: runs, and the time before, in and
+    `sizes(n)` makes the sums of batches of n * SIZES_PER_TALLY rows and up, four each: runs, the time before, in and
     after them.
 
     A request's run counts in full for each request of a batch, and once for the batch's size. A request whose
