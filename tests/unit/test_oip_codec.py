@@ -52,6 +52,14 @@ def parts(response: Response) -> tuple[dict[str, Any], bytes]:
     return json.loads(response.body[:size]), response.body[size:]
 
 
+def same_bytes(ours: bytes, tensor: Tensor, dtype: DType) -> None:
+    """Equal, but for what JSON does not tell of a NaN: its sign and payload."""
+    if dtype is DType.STRING:
+        assert ours == packed(tensor, dtype)
+    else:
+        assert bits(flat(np.frombuffer(ours, dtype.numpy), dtype), dtype) == bits(flat(tensor, dtype), dtype)
+
+
 def flat(tensor: Tensor, dtype: DType) -> Any:
     return plain(tensor.reshape(-1), dtype)
 
@@ -106,7 +114,7 @@ def test_any_mixture_comes_back(data: st.DataObject):
         assert output["shape"] == list(tensor.shape)
         if one:
             size = output["parameters"]["binary_data_size"]
-            assert behind[:size] == packed(tensor, dtype)
+            same_bytes(behind[:size], tensor, dtype)
             behind = behind[size:]
         else:
             assert bits(output["data"], dtype) == bits(flat(tensor, dtype), dtype)
