@@ -51,6 +51,8 @@ class FakeEngine:
         self.leases: dict[str, dict[int, FakeLease]] = {}
         self.labels: dict[str, dict[str, int]] = {}
         self.lines: dict[str, list[VersionStatus]] = {}
+        self.control: Any = None
+        """Nobody changes here what is served."""
         self.refusal: FastServeError | None = None
         self.submitted: list[InferRequest] = []
 
