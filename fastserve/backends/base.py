@@ -42,6 +42,14 @@ class Runner(Protocol):
         """`run` for a single request, which is what a server that keeps up mostly sees."""
         ...
 
+    def stop(self) -> None:
+        """End the run under way, if the backend can, and every other until `go_on`: they raise. Any thread."""
+        ...
+
+    def go_on(self) -> None:
+        """After `stop`: take runs again."""
+        ...
+
 
 class LoadedModel(Protocol):
     """One version's model, ready to run. `metadata`: the file's own key/value pairs; `providers`: those in use."""

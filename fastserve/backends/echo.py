@@ -40,6 +40,12 @@ class EchoRunner:
         """Answer a copy of the request's inputs."""
         return {name: array.copy() for name, array in request.items()}
 
+    def stop(self) -> None:
+        """No run takes long."""
+
+    def go_on(self) -> None:
+        """Nothing was stopped."""
+
 
 class EchoModel:
     """The identity over its inputs."""

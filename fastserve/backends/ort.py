@@ -5,7 +5,8 @@ Memory: the session holds the weights until `close` and the last runner are gone
 """
 
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from ctypes import c_char
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,12 @@ from fastserve.backends.external import contents
 from fastserve.backends.failures import run_failure, shortened
 from fastserve.backends.graph import Graph, read_graph
 from fastserve.backends.probe import Findings, probe
-from fastserve.backends.runners import PlainRunner, runner_for
+from fastserve.backends.runners import BoundRun, PlainRunner, RunOptions, runner_for
 from fastserve.errors import LoadFailed
 from fastserve.types import Batching, DType, Metadata, Signature, Tensor
+
+PROBE_WITHIN_S = 120.0
+"""Runs of the probe are ended then; the model is served without what they would have shown."""
 
 _FATAL = 4
 # What a load or a run may raise; onnxruntime's own kinds are direct subclasses of Exception.
@@ -54,30 +58,34 @@ class OrtSession:
         self._run = getattr(session, "_sess", session).run
         self._outputs = [spec.name for spec in signature.outputs]
         self._has_bfloat16 = any(spec.dtype is DType.BFLOAT16 for spec in (*signature.inputs, *signature.outputs))
-        self._options = onnxruntime.RunOptions()
-        # A failing run is reported to its caller; on stderr, clients could fill the log with it.
-        self._options.log_severity_level = _FATAL
 
-    def run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+    def options(self) -> RunOptions:
+        """Make options for the runs of one runner."""
+        options: RunOptions = onnxruntime.RunOptions()
+        # A failing run is reported to its caller; on stderr, clients could fill the log with it.
+        options.log_severity_level = _FATAL  # type: ignore[attr-defined]
+        return options
+
+    def run(self, feed: dict[str, Tensor], options: RunOptions) -> list[Tensor]:
         """Run once on arrays as they are; raises RunRefused or RunFailed."""
         try:
             if self._has_bfloat16:
-                return self._run_on_values(feed)
-            outputs: list[Tensor] = self._run(self._outputs, feed, self._options)
+                return self._run_on_values(feed, options)
+            outputs: list[Tensor] = self._run(self._outputs, feed, options)
         except self.errors as error:
             raise run_failure(error, refused=isinstance(error, native.InvalidArgument)) from error
         return outputs
 
-    def _run_on_values(self, feed: dict[str, Tensor]) -> list[Tensor]:
+    def _run_on_values(self, feed: dict[str, Tensor], options: RunOptions) -> list[Tensor]:
         """NumPy has no bfloat16: such tensors pass as their bits."""
         values = {
             spec.name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(feed[spec.name], int(spec.dtype))
             for spec in self.signature.inputs
         }
-        outputs = self._session.run_with_ort_values(self._outputs, values, self._options)
+        outputs = self._session.run_with_ort_values(self._outputs, values, options)
         return [_array(value, spec.dtype) for value, spec in zip(outputs, self.signature.outputs, strict=True)]
 
-    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Callable[[], None]:
+    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: RunOptions) -> BoundRun:
         """Bind these arrays to all inputs and outputs; the answer runs once on what they hold. They must outlive it."""
         binding = self._session.io_binding()
         for spec, array in zip(self.signature.inputs, inputs, strict=True):
@@ -85,8 +93,8 @@ class OrtSession:
         for spec, array in zip(self.signature.outputs, outputs, strict=True):
             binding.bind_output(spec.name, "cpu", 0, int(spec.dtype), array.shape, array.ctypes.data)
         if hasattr(self._session, "_sess") and hasattr(binding, "_iobinding"):
-            return partial(self._session._sess.run_with_iobinding, binding._iobinding, self._options)
-        return partial(self._session.run_with_iobinding, binding, self._options)
+            return partial(self._session._sess.run_with_iobinding, binding._iobinding, options)
+        return partial(self._session.run_with_iobinding, binding, options)
 
 
 def _array(value: Any, dtype: DType) -> Tensor:
@@ -141,10 +149,26 @@ class OrtBackend:
         _check_providers(options.providers)
         graph = read_graph(path)
         session = _open(path, graph, options)
-        findings = probe(graph.signature, OrtSession(session, graph.signature).run, graph.sizes)
+        findings = _probed(OrtSession(session, graph.signature), graph.sizes)
         if options.alone:
             findings = replace(findings, batching=Batching(False, options.alone))
         return OrtModel(session, graph, findings, options.max_batch_rows)
+
+
+def _probed(session: OrtSession, sizes: tuple[int, ...]) -> Findings:
+    """What the probe finds out in the time that it has: a loop in the graph may have no end."""
+    options = session.options()
+
+    def end() -> None:
+        options.terminate = True
+
+    watch = threading.Timer(PROBE_WITHIN_S, end)
+    watch.daemon = True
+    watch.start()
+    try:
+        return probe(session.signature, lambda feed: session.run(feed, options), sizes)
+    finally:
+        watch.cancel()
 
 
 def _check_providers(providers: tuple[str, ...]) -> None:

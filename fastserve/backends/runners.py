@@ -33,25 +33,51 @@ OutputDim = int | tuple[int, int]
 """A dimension of an output: a number, or (input, axis) where it is found."""
 
 
+class RunOptions(Protocol):
+    """What runs of one runner have in common. `terminate`: they are to end, now and from now on."""
+
+    terminate: bool
+
+
 class Session(Protocol):
     """What runners need of a session; shared by threads. `errors`: what a bound run may raise."""
 
     signature: Signature
     errors: tuple[type[Exception], ...]
 
-    def run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+    def options(self) -> RunOptions:
+        """Make options for the runs of one runner."""
+        ...
+
+    def run(self, feed: dict[str, Tensor], options: RunOptions) -> list[Tensor]:
         """Run once on arrays as they are; raises RunRefused or RunFailed."""
         ...
 
-    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> BoundRun:
+    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: RunOptions) -> BoundRun:
         """Bind these arrays to all inputs and outputs; the answer runs once on what they hold."""
         ...
 
 
-class PlainRunner:
+class Stoppable:
+    """A runner whose runs can be ended from other threads."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+
+    def stop(self) -> None:
+        """End the run under way, and those until `go_on`."""
+        self._options.terminate = True
+
+    def go_on(self) -> None:
+        """Take runs again."""
+        self._options.terminate = False
+
+
+class PlainRunner(Stoppable):
     """Runs on the requests' own arrays: for strings, unknown shapes, and what is too large to keep buffers for."""
 
-    def __init__(self, session: Session, batchable: bool) -> None:
+    def __init__(self, session: Session, batchable: bool, options: RunOptions | None = None) -> None:
+        super().__init__(options or session.options())
         self._session = session
         self._names = tuple(spec.name for spec in session.signature.inputs)
         self._outputs = tuple(spec.name for spec in session.signature.outputs)
@@ -72,7 +98,7 @@ class PlainRunner:
 
     def _checked(self, feed: dict[str, Tensor], rows: int) -> list[Tensor]:
         try:
-            outputs = self._session.run(feed)
+            outputs = self._session.run(feed, self._options)
         except FastServeError as error:
             if self._batchable and rows == 0:
                 raise RunRefused(f"the model takes no empty batch: {error}") from error
@@ -84,12 +110,13 @@ class PlainRunner:
         return outputs
 
 
-class FixedRunner:
+class FixedRunner(Stoppable):
     """Runs on buffers bound once: for models that are not batched and whose shapes are all fixed."""
 
     def __init__(self, session: Session) -> None:
+        super().__init__(session.options())
         self._errors = session.errors
-        self._plain = PlainRunner(session, batchable=False)
+        self._plain = PlainRunner(session, False, self._options)
         signature = session.signature
         inputs = [
             _aligned(spec.dtype, math.prod(spec.shape or ())).reshape(spec.shape or ()) for spec in signature.inputs
@@ -99,7 +126,7 @@ class FixedRunner:
         ]
         self._inputs = _named(signature.inputs, inputs)
         self._outputs = _named(signature.outputs, outputs)
-        self._run = session.bind(inputs, outputs)
+        self._run = session.bind(inputs, outputs, self._options)
 
     def run(self, requests: list[dict[str, Tensor]], rows: list[int]) -> list[dict[str, Tensor]]:
         """Answer the one request that is given."""
@@ -119,16 +146,17 @@ class FixedRunner:
         return {name: buffer.copy() for name, buffer in self._outputs}
 
 
-class BoundRunner:
+class BoundRunner(Stoppable):
     """Runs batches on buffers bound once per number of rows (and per row shape, where that is free)."""
 
     def __init__(self, session: Session, max_batch_rows: int, dims: Sequence[Sequence[OutputDim]]) -> None:
+        super().__init__(session.options())
         self._session = session
         self._errors = session.errors
         self._max_batch_rows = max_batch_rows
         self._dims = dims
         self._free = tuple(spec.name for spec in session.signature.inputs if -1 in (spec.shape or ())[1:])
-        self._plain = PlainRunner(session, batchable=True)
+        self._plain = PlainRunner(session, True, self._options)
         self._bindable = True
         self._buffers: dict[int, Tensor] = {}
         self._bound: dict[Hashable, Bound] = {}
@@ -196,7 +224,7 @@ class BoundRunner:
             return None
         arrays = [self._prefix(at, spec, shape) for at, (spec, shape) in enumerate(wanted)]
         inputs, outputs = arrays[: len(shapes)], arrays[len(shapes) :]
-        run = self._session.bind(inputs, outputs)
+        run = self._session.bind(inputs, outputs, self._options)
         bound = Bound(run, _named(signature.inputs, inputs), _named(signature.outputs, outputs))
         if len(self._bound) >= MAX_BINDINGS:
             del self._bound[next(iter(self._bound))]

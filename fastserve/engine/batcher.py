@@ -21,7 +21,8 @@ from fastserve.clock import Clock
 from fastserve.engine.batch import Parts
 from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.meters import ModelMeters
-from fastserve.engine.timer import Alarm
+from fastserve.engine.timer import Alarm, weakly
+from fastserve.engine.watch import LIMIT_NS, Watch
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
 from fastserve.types import Answer, InferRequest, InferResult, Tensor, Timing
 
@@ -82,15 +83,18 @@ class Batcher:
         # Short runs have a runner of their own, beside the slots: were they to wait for one that an executor thread has, they
         # would wait for a thread that stands back behind theirs.
         self._short_runners = [short_runner]
+        self._watch = Watch(short_runner, alarm)
         self._free = list(runners)
         self._slots = len(runners)
-        self._running: dict[int, list[Ticket]] = {}
+        self._running: dict[Runner, list[Ticket]] = {}
+        self._stopped: set[Runner] = set()
         self._costs = costs
         # A delay is waited for by everybody, and what is larger than a batch is cut in the queue.
         self._inline_rows = limits.max_batch_rows if limits.max_queue_delay_ns == 0 else -1
         self._post = post
         self._alarm = alarm
         self._answering = answering
+        self._ring = weakly(self._wake)
         self._armed_ns = 0
         self._clock = clock
         # Executor threads stand back behind the doors' threads: their time on the wall says little of what a run costs.
@@ -110,7 +114,10 @@ class Batcher:
         runner = self._short_runner() if self.is_short(rows, size) else None
         if runner is None:
             return False
-        started = self._clock()
+        watch = self._watch
+        started = watch.begun_ns = self._clock()
+        if not watch.armed:
+            watch.arm(started)
         outcome: InferResult | FastServeError
         ran = 0
         try:
@@ -120,10 +127,14 @@ class Batcher:
                 outputs = {name: outputs[name] for name in request.outputs}
             outcome = InferResult(self._model, self._version, outputs, Timing(0, ran - started, rows))
         except FastServeError as error:
+            if watch.was_stopped():
+                self._costs.observe(size, LIMIT_NS)
+                return False
             outcome = error
         except Exception:  # the batch runner's edge: whatever a backend does, the request is answered
             outcome = self._backend_failed()
         finally:
+            watch.begun_ns = 0
             self._short_runners.append(runner)
         answer(outcome)
         if ran:
@@ -144,9 +155,13 @@ class Batcher:
             if runner is None:
                 self._enqueue_all(batch)
                 continue
+            self._watch.begun_ns = now = self._clock()
+            if not self._watch.armed:
+                self._watch.arm(now)
             try:
                 self._run(batch, runner)
             finally:
+                self._watch.begun_ns = 0
                 self._short_runners.append(runner)
 
     def submit(self, ticket: Ticket) -> Ticket | Parts:
@@ -194,10 +209,12 @@ class Batcher:
         self._start(runners, serve_here=serve_here)
 
     def cancel(self, ticket: Ticket) -> None:
-        """The caller went away: leave the queue; a run under way goes on for its other tickets."""
+        """The caller went away: leave the queue; a run under way goes on for its other tickets, if there are any."""
         with self._lock:
-            self._queue.remove(ticket)
+            waited = self._queue.remove(ticket)
         self.settle(ticket, Cancelled("the request was cancelled"))
+        if not waited:
+            self._stop_forlorn()
 
     def close(self) -> None:
         """Answer what still waits and let the runners go. Called when the last lease has ended."""
@@ -273,7 +290,7 @@ class Batcher:
             idle = 1 if self._limits.max_queue_delay_ns else max(1, self._slots - len(self._running))
             tickets: list[Ticket] = self._queue.pop(now, idle)
             if tickets:
-                self._running[id(runner)] = tickets
+                self._running[runner] = tickets
             elif not self._closed:
                 self._free.append(runner)
             self._arm(now)
@@ -283,8 +300,19 @@ class Batcher:
             return False
         self._run(tickets, runner)
         with self._lock:
-            self._running.pop(id(runner), None)
+            self._running.pop(runner, None)
+            if runner in self._stopped:
+                self._stopped.discard(runner)
+                runner.go_on()
         return True
+
+    def _stop_forlorn(self) -> None:
+        """End runs that nobody waits for any more: one without an end would keep its thread."""
+        with self._lock:
+            for runner, tickets in self._running.items():
+                if runner not in self._stopped and all(ticket.claimed for ticket in tickets):
+                    self._stopped.add(runner)
+                    runner.stop()
 
     def _run(self, tickets: list[Ticket], runner: Runner) -> None:
         """One run; if it fails, its halves, so that a bad request fails alone."""
@@ -310,13 +338,19 @@ class Batcher:
         return RunFailed("the model failed on this input")
 
     def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError) -> None:
+        if runner is self._watch.runner and self._watch.was_stopped():
+            self._costs.observe(sum([ticket.size for ticket in tickets]), LIMIT_NS)
+            self._enqueue_all(tickets)
+            return
         if len(tickets) == 1:
             self.settle(tickets[0], error)
             return
         self._meters.isolated.add(1)
-        half = len(tickets) // 2
-        self._run(tickets[:half], runner)
-        self._run(tickets[half:], runner)
+        waiting = [ticket for ticket in tickets if not ticket.claimed]
+        half = len(waiting) // 2
+        for part in (waiting[:half], waiting[half:]):
+            if part:
+                self._run(part, runner)
 
     def _answer(self, tickets: list[Ticket], answers: list[dict[str, Tensor]], started: int, ran: int) -> None:
         """Answering encodes, on this thread."""
@@ -342,7 +376,7 @@ class Batcher:
                     due = ticket.deadline_ns
         if due and (self._armed_ns == 0 or due < self._armed_ns):
             self._armed_ns = due
-            self._alarm.at(due, self._wake)
+            self._alarm.at(due, self._ring)
 
     def _wake(self, now_ns: int) -> None:
         """The alarm: what ran out of time is answered, what became due gets a slot."""
@@ -354,6 +388,8 @@ class Batcher:
             runners = self._ready_runners(now_ns)
         for ticket in late:
             self.settle(ticket, too_late())
+        if late:
+            self._stop_forlorn()
         self._start(runners, serve_here=False)
 
 

@@ -200,6 +200,14 @@ class _Reshaping:
         """`run` for a single request."""
         return _as(self._gives, self._runner.run_one(_as(self._takes, request), rows))
 
+    def stop(self) -> None:
+        """End the run under way, and those until `go_on`."""
+        self._runner.stop()
+
+    def go_on(self) -> None:
+        """Take runs again."""
+        self._runner.go_on()
+
 
 def _as(shapes: Reshapes, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` with those in `shapes` reshaped."""

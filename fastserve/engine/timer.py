@@ -6,6 +6,7 @@ Thread: owns one. Callbacks run on it and must be short.
 import heapq
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import Protocol
@@ -20,6 +21,18 @@ class Alarm(Protocol):
 
     def at(self, when_ns: int, callback: Callable[[int], None]) -> None:
         """Call `callback(now_ns)` once, not before `when_ns`."""
+
+
+def weakly(method: Callable[[int], None]) -> Callable[[int], None]:
+    """A bound method as a callback that does nothing once its object is gone: an alarm keeps nothing alive."""
+    there = weakref.WeakMethod(method)
+
+    def ring(now_ns: int) -> None:
+        call = there()
+        if call is not None:
+            call(now_ns)
+
+    return ring
 
 
 class Timer:

@@ -26,12 +26,23 @@ class FakeRunner:
         self._run_ns = run_ns
         self._batches = batches
         self.during: Any = None
+        self.stopped = False
+        self.stops = 0
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.stops += 1
+
+    def go_on(self) -> None:
+        self.stopped = False
 
     def run(self, requests: list[dict[str, Any]], rows: list[int]) -> list[dict[str, Any]]:
         self._batches.append(list(rows))
         if self.during is not None:
             self.during()
         self._clock.now_ns += self._run_ns
+        if self.stopped:
+            raise RunFailed("stopped")
         if any((request["x"] == POISON).any() for request in requests):
             raise RunFailed("poisoned")
         return [{"y": request["x"] * 2, "z": request["x"] + 1} for request in requests]
@@ -55,12 +66,13 @@ class Bench:
         defaults = {"batchable": True, "max_batch_rows": 4, "max_queue_delay_ns": 0, "max_queue_rows": 16}
         self.batchable = (defaults | limits)["batchable"]
         self.runners = [FakeRunner(self.clock, run_ns, self.batches) for _ in range(slots)]
+        self.short_runner = FakeRunner(self.clock, run_ns, self.batches)
         self.batcher = Batcher(
             model="m",
             version=3,
             limits=Limits(**(defaults | limits)),
             runners=list(self.runners),
-            short_runner=FakeRunner(self.clock, run_ns, self.batches),
+            short_runner=self.short_runner,
             costs=costs,
             post=self.executor.post,
             answering=nullcontext,
@@ -90,3 +102,12 @@ class Bench:
             return None
         answer = answers[0]
         return type(answer) if isinstance(answer, FastServeError) else answer.outputs["y"].tolist()
+
+
+def together(bench: Bench, *names: str, bucket: Any = None) -> list[Ticket]:
+    tickets = []
+    for i, name in enumerate(names):
+        answers = bench.answers.setdefault(name, [])
+        x = np.array([float(i)], dtype=np.float32)
+        tickets.append(Ticket(bench.batcher, {"x": x}, 1, 1, bucket, answers.append))
+    return tickets

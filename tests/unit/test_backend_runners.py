@@ -16,6 +16,10 @@ X = TensorSpec(name="x", dtype=DType.FLOAT, shape=(-1, 2), dim_names=("N", ""))
 Y = TensorSpec(name="y", dtype=DType.FLOAT, shape=(-1, 2), dim_names=("N", ""))
 
 
+class Options:
+    terminate = False
+
+
 class Doubling:
     """`y` is twice `x`. `binds` has the shapes of each binding made, `plain_runs` those of each plain run."""
 
@@ -28,13 +32,18 @@ class Doubling:
         self.bound_fails = False
         self.plain_fails = False
 
-    def run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+    def options(self) -> runners.RunOptions:
+        return Options()
+
+    def run(self, feed: dict[str, Tensor], options: runners.RunOptions) -> list[Tensor]:
         if self.plain_fails:
             raise RunFailed("it failed")
         self.plain_runs.append(feed["x"].shape)
         return [feed["x"] * 2]
 
-    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> runners.BoundRun:
+    def bind(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: runners.RunOptions
+    ) -> runners.BoundRun:
         self.binds.append(inputs[0].shape)
 
         def run() -> None:

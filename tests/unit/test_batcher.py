@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from fastserve._ext.ticket import Ticket
 from fastserve.engine.batcher import INLINE_NS, TOGETHER_NS
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, QueueFull, RunFailed
 from fastserve.types import InferResult
-from tests.support.bench import POISON, SLOW_NS, Bench
+from tests.support.bench import POISON, SLOW_NS, Bench, together
 
 
 def test_a_short_run_is_answered_on_the_thread_that_brought_it():
@@ -258,15 +256,6 @@ def test_no_rows_are_a_request_too():
     bench.submit("a")
     bench.executor.run_all()
     assert bench.answer("a") == []
-
-
-def together(bench: Bench, *names: str, bucket: Any = None) -> list[Ticket]:
-    tickets = []
-    for i, name in enumerate(names):
-        answers = bench.answers.setdefault(name, [])
-        x = np.array([float(i)], dtype=np.float32)
-        tickets.append(Ticket(bench.batcher, {"x": x}, 1, 1, bucket, answers.append))
-    return tickets
 
 
 def test_short_requests_that_come_together_share_a_run_on_the_thread_that_brings_them():
