@@ -17,7 +17,8 @@ cdef class Ticket:
     Tickets of one `bucket` may share a run. `rows`: of the request. `size`: what a run of it costs, in rows of the size
     measured at load. `outputs`: those wanted, None for all. `lease`: what keeps the version alive until the ticket is
     answered; versions are replaced while requests wait for them. `queue`: has `cancel(ticket)`. `received_ns`: when the
-    request came, 0 where nobody knows; below 0 for a part of another request. `claimed`: it is answered, or about to be.
+    request came, 0 where nobody knows; below 0 for a part of another request. `claimed`: it is answered, or about to
+    be.
     """
 
     cdef readonly object queue
