@@ -50,6 +50,11 @@ class Limits(Struct, frozen=True):
     max_queue_rows: int
     enough_rows: int = 0
 
+    @property
+    def inline_rows(self) -> int:
+        """Rows up to which a request may be run without the queue. A delay is waited for by everybody."""
+        return self.max_batch_rows if self.max_queue_delay_ns == 0 else -1
+
     def queue(self) -> BatchQueue:
         """An empty queue that keeps them."""
         # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
@@ -80,8 +85,6 @@ class Batcher:
         self._version = version
         self._limits = limits
         self._queue = limits.queue()
-        # Short runs have a runner of their own, beside the slots: were they to wait for one that an executor thread has, they
-        # would wait for a thread that stands back behind theirs.
         self._short_runners = [short_runner]
         self._watch = Watch(short_runner, alarm)
         self._free = list(runners)
@@ -89,12 +92,10 @@ class Batcher:
         self._running: dict[Runner, list[Ticket]] = {}
         self._stopped: set[Runner] = set()
         self._costs = costs
-        # A delay is waited for by everybody, and what is larger than a batch is cut in the queue.
-        self._inline_rows = limits.max_batch_rows if limits.max_queue_delay_ns == 0 else -1
+        self._inline_rows = limits.inline_rows
         self._post = post
         self._alarm = alarm
         self._answering = answering
-        self._ring = weakly(self._wake)
         self._armed_ns = 0
         self._clock = clock
         # Executor threads stand back behind the doors' threads: their time on the wall says little of what a run costs.
@@ -115,9 +116,8 @@ class Batcher:
         if runner is None:
             return False
         watch = self._watch
-        started = watch.begun_ns = self._clock()
-        if not watch.armed:
-            watch.arm(started)
+        started = self._clock()
+        watch.begin(started)
         outcome: InferResult | FastServeError
         ran = 0
         try:
@@ -155,9 +155,7 @@ class Batcher:
             if runner is None:
                 self._enqueue_all(batch)
                 continue
-            self._watch.begun_ns = now = self._clock()
-            if not self._watch.armed:
-                self._watch.arm(now)
+            self._watch.begin(self._clock())
             try:
                 self._run(batch, runner)
             finally:
@@ -227,7 +225,11 @@ class Batcher:
             self.settle(ticket, Draining("the model was unloaded"))
 
     def _short_runner(self) -> Runner | None:
-        """The runner for short runs; None while another thread has it. Taking a list's last element is atomic: no lock."""
+        """The runner for short runs; None while another thread has it.
+
+        They have one of their own, beside the slots: were they to wait for one that an executor thread has, they would wait
+        for a thread that stands back behind theirs. (Taking a list's last element is atomic: no lock.)
+        """
         try:
             return self._short_runners.pop()
         except IndexError:
@@ -376,7 +378,7 @@ class Batcher:
                     due = ticket.deadline_ns
         if due and (self._armed_ns == 0 or due < self._armed_ns):
             self._armed_ns = due
-            self._alarm.at(due, self._ring)
+            self._alarm.at(due, weakly(self._wake))
 
     def _wake(self, now_ns: int) -> None:
         """The alarm: what ran out of time is answered, what became due gets a slot."""

@@ -16,21 +16,27 @@ LIMIT_NS = 100_000_000
 class Watch:
     """Over one runner. A run that was stopped is to be done again elsewhere: so one stopped by mistake loses nothing.
 
-    `begun_ns`: of the run under way, 0 for none; whoever sets it calls `arm` where `armed` is not set.
+    `begun_ns`: of the run under way, 0 for none; `begin` sets it.
     """
 
     def __init__(self, runner: Runner, alarm: Alarm) -> None:
         self.begun_ns = 0
-        self.armed = False
+        self._armed = False
         self.runner = runner
         self._alarm = alarm
         self._ring = weakly(self._look)
         self._stopped = False
         self._lock = threading.Lock()
 
-    def arm(self, now_ns: int) -> None:
+    def begin(self, now_ns: int) -> None:
+        """A run begins. Its end sets `begun_ns` to 0."""
+        self.begun_ns = now_ns
+        if not self._armed:
+            self._arm(now_ns)
+
+    def _arm(self, now_ns: int) -> None:
         """Look again after the limit: once for all runs until then."""
-        self.armed = True
+        self._armed = True
         self._alarm.at(now_ns + LIMIT_NS, self._ring)
 
     def was_stopped(self) -> bool:
@@ -43,7 +49,7 @@ class Watch:
 
     def _look(self, now_ns: int) -> None:
         """The alarm. A run that ends this very moment, and another that begins, may be mistaken for one."""
-        self.armed = False
+        self._armed = False
         begun_ns = self.begun_ns
         if begun_ns == 0:
             return
@@ -52,4 +58,4 @@ class Watch:
                 self._stopped = True
                 self.runner.stop()
         else:
-            self.arm(begun_ns)
+            self._arm(begun_ns)
