@@ -11,7 +11,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig, VersionPolicy
+from fastserve.config.fields import (
+    Config,
+    DatasetConfig,
+    DataUrlConfig,
+    ImageConfig,
+    ModelConfig,
+    RepositoryConfig,
+    ServerConfig,
+    VersionPolicy,
+)
 from fastserve.config.options import CONFIG_VARIABLE, OPTIONS, PATH_VARIABLE, Option, from_environment
 from fastserve.config.origin import FileIdentity, Origin, identity
 from fastserve.config.source import line_of, read_toml
@@ -22,6 +31,9 @@ __all__ = [
     "FOLDER_FILES",
     "OPTIONS",
     "Config",
+    "DataUrlConfig",
+    "DatasetConfig",
+    "ImageConfig",
     "ModelConfig",
     "Option",
     "Origin",

@@ -7,6 +7,7 @@ Thread: read once before any other thread starts; frozen afterwards.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
+import msgspec
 from msgspec import Meta, Struct
 
 from fastserve.config.origin import Origin
@@ -146,6 +147,25 @@ class WarmupConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     count: Annotated[int, Meta(ge=1, le=10_000, description="How often it is run.")] = 1
 
 
+class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How an image that is sent becomes the tensor of a model's input."""
+
+    size: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65_536)], Annotated[int, Meta(ge=1, le=65_536)]] | None,
+        Meta(description="Height and width that images are resized to; default: the input's, where they are fixed."),
+    ] = None
+    layout: Annotated[
+        Literal["nhwc", "nchw"] | None, Meta(description="Where the channels stand; default: seen from the input.")
+    ] = None
+    mean: Annotated[
+        float | tuple[float, ...],
+        Meta(description="Subtracted from each pixel (0 to 255): a number, or one a channel."),
+    ] = 0.0
+    scale: Annotated[
+        float | tuple[float, ...], Meta(description="Then multiplied with it: a number, or one a channel.")
+    ] = 1.0
+
+
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What differs from the defaults for one model."""
 
@@ -161,6 +181,12 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     classes: Annotated[
         tuple[str, ...], Meta(description="Names of a classifier's classes, in the order of its scores.")
     ] = ()
+    features: Annotated[
+        tuple[str, ...],
+        Meta(description="Names of the columns of a model's one wide input, or of its inputs, in order."),
+    ] = ()
+    image: Annotated[ImageConfig | None, Meta(description="How images become its input.")] = None
+    dataset: Annotated[str | None, Meta(description="Name of the dataset that explanations compare with.")] = None
     max_batch_rows: Annotated[int, Meta(ge=1, le=65_536, description="Largest batch, in rows.")] = 64
     max_queue_delay_us: Annotated[
         int, Meta(ge=0, le=60_000_000, description="Longest wait of the oldest request for others, in microseconds.")
@@ -201,12 +227,38 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = ("CPUExecutionProvider",)
 
 
+class DatasetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of data that belongs to models."""
+
+    name: Annotated[str, Meta(min_length=1, description="The dataset's name.")]
+    source: Annotated[
+        str, Meta(min_length=1, description="Where it is: file: and a path to CSV, JSON lines or Parquet.")
+    ] = msgspec.field(name="from")
+    time_column: Annotated[str | None, Meta(description="The column that orders its rows in time.")] = None
+
+
+class DataUrlConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a request may have the server read for it (data_url)."""
+
+    allow: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Prefixes: file: and a folder, http://host/path/, s3://bucket/path/; a private address or network"
+            " that hosts may resolve to stands by itself. Empty: nothing is read."
+        ),
+    ] = ()
+    max_bytes: Annotated[int, Meta(ge=1, le=1 << 40, description="Largest file that is read, in bytes.")] = 64 << 20
+    timeout_ms: Annotated[int, Meta(ge=1, le=600_000, description="Time for reading it, in milliseconds.")] = 10_000
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that was set, from all places."""
 
     server: Annotated[ServerConfig, Meta(description="The doors.")] = ServerConfig()
     repository: Annotated[RepositoryConfig, Meta(description="Where models are.")] = RepositoryConfig()
     models: Annotated[tuple[ModelConfig, ...], Meta(description="What differs for single models.")] = ()
+    datasets: Annotated[tuple[DatasetConfig, ...], Meta(description="Tables of data that belong to models.")] = ()
+    data_url: Annotated[DataUrlConfig, Meta(description="What requests may have read.")] = DataUrlConfig()
     origin: Annotated[Any, Meta(description="Where it came from; no field of a file.")] = Origin()
 
     def written(self, model: ModelConfig) -> frozenset[str]:

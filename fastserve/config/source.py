@@ -11,7 +11,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fastserve.config.fields import Config, ModelConfig, RepositoryConfig, ServerConfig, TensorConfig, WarmupInput
+from fastserve.config.allowed import anchored, read_entry
+from fastserve.config.fields import (
+    Config,
+    DatasetConfig,
+    DataUrlConfig,
+    ModelConfig,
+    RepositoryConfig,
+    ServerConfig,
+    TensorConfig,
+    WarmupInput,
+)
 from fastserve.config.options import OPTIONS
 from fastserve.config.origin import Origin
 from fastserve.errors import ConfigError
@@ -38,8 +48,10 @@ def read_toml(path: Path, env: Mapping[str, str]) -> Config:
     config = source.convert(source.expand(raw, env))
     source.check_policies(config)
     source.check_names(config.models)
+    source.check_datasets(config)
     written = {model.name: frozenset(entry) for model, entry in zip(config.models, raw.get("models", ()), strict=True)}
     config = _resolve_paths(source.with_lines(config), path.absolute().parent)
+    source.check_allowed(config.data_url)
     return replace(config, origin=Origin(places=source.places(config.models), written=written))
 
 
@@ -51,7 +63,10 @@ def _resolve_paths(config: Config, base: Path) -> Config:
         if option.is_path and value and value != STANDARD_OUTPUT:
             found = tuple(str(base / path) for path in value) if option.many else str(base / value)
             sections[option.section] = replace(sections[option.section], **{option.field: found})
-    return replace(config, **sections, models=tuple(_resolve_model(model, base) for model in config.models))
+    models = tuple(_resolve_model(model, base) for model in config.models)
+    datasets = tuple(replace(one, source=anchored(one.source, base)) for one in config.datasets)
+    data_url = replace(config.data_url, allow=tuple(anchored(entry, base) for entry in config.data_url.allow))
+    return replace(config, **sections, models=models, datasets=datasets, data_url=data_url)
 
 
 def _resolve_model(model: ModelConfig, base: Path) -> ModelConfig:
@@ -81,7 +96,7 @@ class _Source(Struct, frozen=True):
     def refuse_unknown_keys(self, raw: dict[str, Any]) -> None:
         """Raises ConfigError for the first key that is not a field, naming the nearest that is."""
         for keys, table, struct in _tables(raw):
-            known = [name for name in struct.__struct_fields__ if name != "origin"]
+            known = [name for name in struct.__struct_encode_fields__ if name != "origin"]
             for key in table:
                 if key not in known:
                     near = get_close_matches(key, known, n=1, cutoff=0.6)
@@ -126,6 +141,21 @@ class _Source(Struct, frozen=True):
             if isinstance(policy, dict) and (set(policy) != {"latest"} or policy["latest"] < 1):
                 raise self.error(keys, "expected {latest = n} with n at least 1")
 
+    def check_datasets(self, config: Config) -> None:
+        """A model's dataset is one of those there are."""
+        names = [one.name for one in config.datasets]
+        for i, model in enumerate(config.models):
+            if model.dataset is not None and model.dataset not in names:
+                raise self.error(("models", i, "dataset"), f'no [[datasets]] entry is named "{model.dataset}"')
+
+    def check_allowed(self, data_url: DataUrlConfig) -> None:
+        """Every entry names something."""
+        for i, entry in enumerate(data_url.allow):
+            try:
+                read_entry(entry)
+            except ValueError as error:
+                raise self.error(("data_url", "allow", i), str(error)) from None
+
     def places(self, models: tuple[ModelConfig, ...]) -> dict[str, str]:
         """Where the models and their paths stand, by how problems name them."""
         found: dict[str, str] = {}
@@ -163,13 +193,18 @@ class _Source(Struct, frozen=True):
 def _tables(raw: dict[str, Any]) -> Iterator[tuple[Keys, dict[str, Any], type[Struct]]]:
     """Every table of the file and the struct that it must fit; what is no table is for the conversion to refuse."""
     yield (), raw, Config
-    for name, struct in (("server", ServerConfig), ("repository", RepositoryConfig)):
+    for name, struct in (
+        ("server", ServerConfig),
+        ("repository", RepositoryConfig),
+        ("data_url", DataUrlConfig),
+    ):
         if isinstance(raw.get(name), dict):
             yield (name,), raw[name], struct
-    models = raw.get("models")
-    for i, model in enumerate(models if isinstance(models, list) else []):
-        if isinstance(model, dict):
-            yield ("models", i), model, ModelConfig
+    for name, struct in (("models", ModelConfig), ("datasets", DatasetConfig)):
+        entries = raw.get(name)
+        for i, entry in enumerate(entries if isinstance(entries, list) else []):
+            if isinstance(entry, dict):
+                yield (name, i), entry, struct
 
 
 def line_of(text: str, keys: Keys) -> int | None:

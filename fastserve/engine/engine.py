@@ -105,6 +105,11 @@ class Engine:
         for batcher in list(self._batchers):
             batcher.close()
 
+    @property
+    def config(self) -> Config:
+        """What this process was started with."""
+        return self._config
+
     def lease(self, model: str, version: int | None = None, label: str | None = None) -> Lease:
         """Hold a served version: the newest unless said otherwise. The reference is the lease.
 

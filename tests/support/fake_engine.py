@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastserve.config import Config, ModelConfig
 from fastserve.errors import FastServeError, LabelNotFound, ModelNotFound, VersionNotFound
 from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.routes import Protocol
@@ -34,6 +35,7 @@ class FakeLease:
     codecs: dict[str, Any] = field(default_factory=dict)
     strict: bool = False
     batching: Batching = field(default_factory=lambda: Batching(batchable=True, reason=""))
+    config: ModelConfig = field(default_factory=lambda: ModelConfig(name="m"))
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -47,7 +49,8 @@ class FakeLease:
 class FakeEngine:
     """Leases what was added; `refusal` set makes every submit answer with it; `submitted` remembers the requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
         self.leases: dict[str, dict[int, FakeLease]] = {}
         self.labels: dict[str, dict[str, int]] = {}
         self.lines: dict[str, list[VersionStatus]] = {}

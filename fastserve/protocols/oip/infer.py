@@ -1,49 +1,123 @@
-"""Inference: POST /v2/models/M/infer.
+"""Inference: POST /v2/models/M/infer, the other calls that run a model, and POST /, which names the call in its body.
 
-Thread: whichever the door runs a route on; answers may leave from any thread.
+Most requests are Open Inference's tensors and take the short way in `infer`. What is none of those is looked at again:
+MLRun's plain lists, images and other bytes, tensors with content types.
+
+Thread: whichever the door runs a route on; answers may leave from any thread. What takes long before a model is asked
+(fetching, decoding images, explaining) runs on other threads.
 Memory: none of its own.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 
-from fastserve.engine.engine import Engine
+from fastserve.engine.engine import Engine, Lease, Pending
+from fastserve.engine.executor import on_executor_thread
 from fastserve.errors import FastServeError, InvalidTensor
-from fastserve.http.message import Pending, Reply, Request
-from fastserve.http.routes import Light, Route
-from fastserve.protocols.oip.binary import LENGTH_HEADER
-from fastserve.protocols.oip.decode import decode_infer, known, located
+from fastserve.http.message import Reply, Request, Response
+from fastserve.http.routes import Route
+from fastserve.protocols.oip.decode import decode_infer, located
+from fastserve.protocols.oip.elsewhere import Reader
 from fastserve.protocols.oip.encode import encode_infer
+from fastserve.protocols.oip.event import read_event
+from fastserve.protocols.oip.explain import Explainer
+from fastserve.protocols.oip.flavour import Flavour, flavour_of
+from fastserve.protocols.oip.later import Later
 from fastserve.protocols.oip.models import TARGET, find
 from fastserve.protocols.oip.plan import plan_of
+from fastserve.protocols.oip.question import Elsewhere, Question, read_elsewhere, read_question
+from fastserve.types import InferResult
+
+Then = Callable[[Lease, Request, Question, Reply], Pending | None]
+"""What becomes of a question that was read."""
 
 
 class Inference:
-    """The call that runs a model."""
+    """The calls that run a model."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reader = Reader(engine.config.data_url)
+        self._explainer = Explainer(engine)
+        self._calls = {
+            "infer": self.infer,
+            "predict": self.infer,
+            "infer_dict": self.infer_dict,
+            "predict_dict": self.infer_dict,
+            "explain": self.explain,
+        }
 
     def routes(self) -> list[Route]:
-        """One call."""
-        light = Light(LENGTH_HEADER, self.is_light)
-        return [Route("POST", re.compile(TARGET + "/infer/?"), "infer", infer=self.infer, light=light)]
+        """A path for each call; without one, infer."""
+        calls = [
+            Route("POST", re.compile(f"{TARGET}/{name}/?"), "infer", infer=call) for name, call in self._calls.items()
+        ]
+        return [
+            *calls,
+            Route("POST", re.compile(TARGET + "/?"), "infer", infer=self.infer),
+            Route("POST", re.compile("/"), "infer", infer=self.event),
+        ]
 
     def infer(self, request: Request, reply: Reply) -> Pending | None:
         """POST MODEL/infer."""
         lease = find(self._engine, request.params)
         reply.subject = lease.subject
         plan = plan_of(lease)
-        asked, form, order = decode_infer(request, plan)
+        try:
+            asked, form, order = decode_infer(request, plan)
+        except FastServeError:
+            if flavour_of(request) is Flavour.TENSORS:
+                raise
+            return self._read(lease, request, reply, self._submit, dicts=False)
         try:
             return self._engine.submit(lease, asked, reply.then(encode_infer, plan, form, asked.id))
         except InvalidTensor as error:
             raise located(error, asked, order, plan) from error
 
-    def is_light(self, request: Request) -> bool:
-        """Whether the JSON before the tensors is known, and all else, there and back, are numbers in binary."""
+    def infer_dict(self, request: Request, reply: Reply) -> Pending | None:
+        """POST MODEL/infer_dict: rows as objects of names and values."""
+        return self._found(request, reply, self._submit, dicts=True)
+
+    def explain(self, request: Request, reply: Reply) -> Pending | None:
+        """POST MODEL/explain: what each value contributed."""
+        return self._found(request, reply, self._explainer.explain, dicts=False)
+
+    def event(self, request: Request, reply: Reply) -> Pending | None:
+        """POST /: the body, or a header, says which model and which call."""
+        call, request.params = read_event(request, self._engine.models(), list(self._calls))
+        return self._calls[call](request, reply)
+
+    def _found(self, request: Request, reply: Reply, then: Then, *, dicts: bool) -> Pending | None:
+        lease = find(self._engine, request.params)
+        reply.subject = lease.subject
+        return self._read(lease, request, reply, then, dicts=dicts)
+
+    def _read(self, lease: Lease, request: Request, reply: Reply, then: Then, *, dicts: bool) -> Pending | None:
+        """Read the body, whatever it is; an image on an executor thread, what is elsewhere on the reader's."""
+        if not dicts and not on_executor_thread() and flavour_of(request) is Flavour.BINARY:
+            later = Later(reply, partial(self._read, lease, request, reply, then, dicts=dicts))
+            self._engine.executor.post(later.run)
+            return later
+        question = read_question(request, lease, dicts=dicts)
+        if isinstance(question, Elsewhere):
+            return self._reader.read(
+                question, request, reply, partial(self._arrived, lease, question, reply, then, dicts)
+            )
+        return then(lease, request, question, reply)
+
+    def _arrived(
+        self, lease: Lease, found: Elsewhere, reply: Reply, then: Then, dicts: bool, request: Request
+    ) -> Pending | None:
+        """What a URL named is there, as the body of `request`."""
+        return then(lease, request, read_elsewhere(request, lease, found, dicts=dicts), reply)
+
+    def _submit(self, lease: Lease, _: Request, question: Question, reply: Reply) -> Pending | None:
         try:
-            lease = find(self._engine, request.params)
-        except FastServeError:
-            return True  # the answer is at hand
-        asked = known(request, plan_of(lease))
-        return asked is not None and asked.numbers_only
+            return self._engine.submit(lease, question.infer, reply.then(_encoded, question))
+        except InvalidTensor as error:
+            raise question.located(error) from error
+
+
+def _encoded(result: InferResult, question: Question) -> Response:
+    return question.encode(result)

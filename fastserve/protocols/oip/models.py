@@ -40,7 +40,7 @@ class Models:
         lease = find(self._engine, request.params)
         reply.subject = lease.subject
         versions = [lease.version] if "version" in request.params else self._serving(request.params["model"])
-        body = model_metadata(lease.model, versions or [lease.version], lease.signature)
+        body = model_metadata(lease.model, lease.version, versions or [lease.version], lease.signature)
         reply.send(Response(200, lease.answer_headers, msgspec.json.encode(body)))
 
     def ready(self, request: Request, reply: Reply) -> None:

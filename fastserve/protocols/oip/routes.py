@@ -15,6 +15,7 @@ from fastserve.http.routes import Route
 from fastserve.protocols.oip import errors
 from fastserve.protocols.oip.infer import Inference
 from fastserve.protocols.oip.inspect import Inspection
+from fastserve.protocols.oip.mlrun import Mlrun
 from fastserve.protocols.oip.models import Models
 from fastserve.protocols.oip.repository import Repository
 from fastserve.protocols.oip.server import Server
@@ -27,7 +28,7 @@ class Family(Protocol):
         """Their paths, those of other families that might match them too standing behind."""
 
 
-FAMILIES: tuple[Callable[[Engine], Family], ...] = (Server, Inference, Inspection, Repository, Models)
+FAMILIES: tuple[Callable[[Engine], Family], ...] = (Server, Mlrun, Inference, Inspection, Repository, Models)
 """The order in which paths are tried."""
 
 
@@ -35,7 +36,7 @@ class OpenInference:
     """The protocol over one engine."""
 
     name = "oip"
-    owns = re.compile(r"/v2(?:/.*)?", re.DOTALL)
+    owns = re.compile(r"/(?:v2(?:/.*)?)?", re.DOTALL)
 
     def __init__(self, engine: Engine) -> None:
         self._routes = [route for family in FAMILIES for route in family(engine).routes()]
@@ -45,7 +46,7 @@ class OpenInference:
         return self._routes
 
     def unmatched(self, method: str, path: str) -> FastServeError:
-        """The error for a path under /v2 that no call has with that method."""
+        """The error for / or a path under /v2 that no call has with that method."""
         return errors.unmatched(method, path, [route.method for route in self._routes if route.pattern.fullmatch(path)])
 
     def encode_error(self, error: FastServeError) -> Response:

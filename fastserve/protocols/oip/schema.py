@@ -44,16 +44,17 @@ class TensorMetadata(Struct):
 
 
 class ModelMetadata(Struct):
-    """GET /v2/models/M: `versions` are those that serve, by number."""
+    """GET /v2/models/M: `versions` are those that serve, by number; `version` the one that this is of, as MLRun has it."""
 
     name: str
     versions: list[str]
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
+    version: str
 
 
-def model_metadata(name: str, versions: list[int], signature: Signature) -> ModelMetadata:
+def model_metadata(name: str, version: int, versions: list[int], signature: Signature) -> ModelMetadata:
     """The metadata answer for `signature`."""
     return ModelMetadata(
         name=name,
@@ -61,6 +62,7 @@ def model_metadata(name: str, versions: list[int], signature: Signature) -> Mode
         platform=PLATFORM,
         inputs=[_tensor_metadata(spec) for spec in signature.inputs],
         outputs=[_tensor_metadata(spec) for spec in signature.outputs],
+        version=str(version),
     )
 
 

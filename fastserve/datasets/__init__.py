@@ -1,0 +1,1 @@
+"""Tables of data that belong to models: `[[datasets]]`."""

@@ -1,0 +1,58 @@
+"""One URL, several kinds of bodies: which one a body is, seen from its headers and its `inputs` alone.
+
+Pure. Asked for bodies that are no plain Open Inference request, so that those pay nothing.
+"""
+
+from enum import Enum
+
+from fastserve._ext.tensorize import Cursor
+from fastserve.errors import InvalidJson, InvalidTensor
+from fastserve.http.message import Request
+from fastserve.protocols.oip.binary import LENGTH_HEADER
+
+IMAGE = "image/"
+TEXT_TYPES = frozenset({"", "json", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/json"})
+"""Types under which clients send JSON: a body that is none is told why."""
+
+
+class Flavour(Enum):
+    """A kind of body. TENSORS: Open Inference. PLAIN: MLRun's lists, or a URL of them. BINARY: no JSON at all."""
+
+    TENSORS = "tensors"
+    PLAIN = "plain"
+    BINARY = "binary"
+
+
+def media_type(request: Request) -> str:
+    """The content type without its parameters, in lower case."""
+    told: str = request.headers.get("content-type", "")
+    return told.partition(";")[0].strip().lower()
+
+
+def flavour_of(request: Request) -> Flavour:
+    """Which kind of body that is."""
+    if request.headers.get(LENGTH_HEADER) is not None:
+        return Flavour.TENSORS
+    kind = media_type(request)
+    if kind.startswith(IMAGE):
+        return Flavour.BINARY
+    try:
+        return _flavour_of_json(request.body)
+    except (InvalidJson, InvalidTensor):
+        return Flavour.TENSORS if kind in TEXT_TYPES or kind.endswith("+json") else Flavour.BINARY
+
+
+def _flavour_of_json(text: bytes) -> Flavour:
+    """By the first item of `inputs`; without any, a `data_url` says where they are."""
+    cursor = Cursor(text)
+    cursor.enter_object()
+    has_url = False
+    while (key := cursor.next_key()) is not None:
+        if key == "inputs" and cursor.kind() != "n":
+            is_list = cursor.kind() == "["
+            first = cursor.first_item_kind() if is_list else ""
+            if first != "]" or not has_url:
+                return Flavour.PLAIN if is_list and first not in ("{", "b", "]") else Flavour.TENSORS
+        has_url = has_url or (key == "data_url" and cursor.kind() == '"')
+        cursor.skip()
+    return Flavour.PLAIN if has_url else Flavour.TENSORS
