@@ -190,17 +190,21 @@ class _Source(Struct, frozen=True):
                 owner[name] = model.name
 
 
+_SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
+    ("server", ServerConfig),
+    ("repository", RepositoryConfig),
+    ("data_url", DataUrlConfig),
+)
+_LISTS: tuple[tuple[str, type[Struct]], ...] = (("models", ModelConfig), ("datasets", DatasetConfig))
+
+
 def _tables(raw: dict[str, Any]) -> Iterator[tuple[Keys, dict[str, Any], type[Struct]]]:
     """Every table of the file and the struct that it must fit; what is no table is for the conversion to refuse."""
     yield (), raw, Config
-    for name, struct in (
-        ("server", ServerConfig),
-        ("repository", RepositoryConfig),
-        ("data_url", DataUrlConfig),
-    ):
+    for name, struct in _SECTIONS:
         if isinstance(raw.get(name), dict):
             yield (name,), raw[name], struct
-    for name, struct in (("models", ModelConfig), ("datasets", DatasetConfig)):
+    for name, struct in _LISTS:
         entries = raw.get(name)
         for i, entry in enumerate(entries if isinstance(entries, list) else []):
             if isinstance(entry, dict):

@@ -12,7 +12,8 @@ import pytest
 from tests.architecture.layers import imported
 
 ROOT = Path(__file__).parents[2]
-IMPORT_NAMES = {"protobuf": "google", "prometheus-client": "prometheus_client"}
+IMPORT_NAMES = {"protobuf": "google", "prometheus-client": "prometheus_client", "pillow": "PIL"}
+EXTRAS = ("data-url", "explain", "images", "parquet")
 
 
 def project() -> dict[str, Any]:
@@ -21,7 +22,9 @@ def project() -> dict[str, Any]:
 
 
 def declared() -> set[str]:
-    names = {re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in project()["dependencies"]}
+    optional = project()["optional-dependencies"]
+    requirements = [*project()["dependencies"], *(one for extra in EXTRAS for one in optional[extra])]
+    names = {re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in requirements}
     return {IMPORT_NAMES.get(name, name) for name in names}
 
 
@@ -46,6 +49,24 @@ def test_every_dependency_is_imported() -> None:
     assert declared() - set(third_parties()) == set()
 
 
-@pytest.mark.parametrize("extra", ["all", "test", "dev"])
+@pytest.mark.parametrize("extra", ["all", *EXTRAS, "test", "dev"])
 def test_extra_is_there(extra: str) -> None:
     assert extra in project()["optional-dependencies"]
+
+
+def test_what_is_optional_is_imported_where_it_is_used_only() -> None:
+    optional = {IMPORT_NAMES.get(name, name) for name in declared()} & {"fsspec", "shap", "PIL", "pyarrow"}
+    early = [
+        f"{path}:{node.lineno}"
+        for path in (ROOT / "fastserve").rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in imported(path.relative_to(ROOT).as_posix(), node)
+        if name.split(".")[0] in optional
+    ]
+    assert optional
+    assert not early
+
+
+def test_all_is_everything_optional() -> None:
+    assert project()["optional-dependencies"]["all"] == [f"fastserve[{','.join(EXTRAS)}]"]

@@ -52,6 +52,18 @@ name = "strict_half"
 non_finite = "error"
 
 [[models]]
+name = "named"
+features = ["a", "b c", "d"]
+
+[[models]]
+name = "channels_first"
+image = { mean = [10, 20, 30], scale = 0.5 }
+
+[[models]]
+name = "flat_image"
+image = { size = [2, 2] }
+
+[[models]]
 name = "choice_configured"
 classes = ["low", "middle", "high"]
 """
@@ -67,6 +79,12 @@ def write_repository(root: Path) -> Path:
     _write(models, "same_bytes", 1, _identity(TensorProto.STRING, ["N"], output="y_bytes"))
     _write(models, "float_bytes", 1, _identity(TensorProto.FLOAT, ["N"], output="y_bytes"))
     _write(models, "four", 1, _identity(TensorProto.FLOAT, ["N", 4]))
+    _write(models, "named", 1, _identity(TensorProto.FLOAT, ["N", 3]))
+    _write(models, "told", 1, _identity(TensorProto.INT64, ["N", 2]), {"feature_names": '["p", "q"]'})
+    _write(models, "columns", 1, _columns())
+    _write(models, "channels_first", 1, _identity(TensorProto.FLOAT, ["N", 3, 2, 2]))
+    _write(models, "flat_image", 1, _identity(TensorProto.UINT8, ["N", 4]))
+    _write(models, "grey", 1, _identity(TensorProto.UINT8, ["N", 1, 2, "width"]))
     _write(models, "image", 1, _identity(TensorProto.FLOAT, ["N", "height", "width", 3]))
     _write(models, "strict_inverse", 1, _inverse(TensorProto.FLOAT))
     _write(models, "strict_half", 1, _identity(TensorProto.FLOAT16, None))
@@ -123,6 +141,17 @@ def _pair() -> Parts:
     inputs: list[Value] = [("a", TensorProto.FLOAT, ["N", 2]), ("b", TensorProto.STRING, ["N"])]
     outputs: list[Value] = [("twice", TensorProto.FLOAT, ["N", 2]), ("text", TensorProto.STRING, ["N"])]
     return nodes, inputs, outputs
+
+
+def _columns() -> Parts:
+    """Two columns of one type and their sum."""
+    nodes = [
+        helper.make_node("Constant", [], ["last"], value_ints=[-1]),
+        helper.make_node("Unsqueeze", ["first", "last"], ["column"]),
+        helper.make_node("Add", ["column", "second"], ["sum"]),
+    ]
+    inputs: list[Value] = [("first", TensorProto.DOUBLE, ["N"]), ("second", TensorProto.DOUBLE, ["N", 1])]
+    return nodes, inputs, [("sum", TensorProto.DOUBLE, ["N", 1])]
 
 
 def _scalar() -> Parts:

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from fastserve.config import OPTIONS, Config, ModelConfig, RepositoryConfig, ServerConfig, load_config
+from fastserve.config import (
+    OPTIONS,
+    Config,
+    DatasetConfig,
+    DataUrlConfig,
+    ModelConfig,
+    RepositoryConfig,
+    ServerConfig,
+    load_config,
+)
 from fastserve.config.source import line_of
 from fastserve.errors import ConfigError
 
@@ -271,8 +280,9 @@ def test_example_file_shows_the_defaults_and_can_be_served() -> None:
     assert config.server == ServerConfig()
     assert Path(config.repository.path[0]).is_dir()
     text = example.read_text()
-    for struct in (ServerConfig, RepositoryConfig, ModelConfig):
-        for field in struct.__struct_fields__:
+    assert config.data_url == DataUrlConfig()
+    for struct in (ServerConfig, RepositoryConfig, ModelConfig, DatasetConfig, DataUrlConfig):
+        for field in struct.__struct_encode_fields__:
             assert f"\n{field} = " in text or f"\n# {field} = " in text, field
     (iris,) = config.models
     for field in (

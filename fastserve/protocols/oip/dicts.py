@@ -8,7 +8,7 @@ import numpy as np
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidRequest, InvalidTensor, quoted
-from fastserve.protocols.oip.plain import INPUTS, Column, PlainPlan
+from fastserve.protocols.oip.plain import INPUTS, Column, PlainPlan, as_column
 from fastserve.protocols.oip.plan import InputPlan
 from fastserve.types import Tensor
 
@@ -36,7 +36,7 @@ def _in_one_go(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
     found = cursor.rows(plan.features, dtypes, INPUTS)
     if plan.wide:
         return _side_by_side([found[name] for name in plan.features], plan)
-    return {known.name: _shaped(found[name], known) for name, known in zip(plan.features, plan.inputs, strict=True)}
+    return {known.name: as_column(found[name], known) for name, known in zip(plan.features, plan.inputs, strict=True)}
 
 
 def _cell_by_cell(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
@@ -53,7 +53,10 @@ def _cell_by_cell(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
         raise InvalidTensor(expected="list of objects, one a row", got=cursor.excerpt(), path=INPUTS)
     if plan.wide:
         return _side_by_side([column.tensor() for column in columns.values()], plan)
-    return {known.name: column.tensor() for known, column in zip(plan.inputs, columns.values(), strict=True)}
+    return {
+        known.name: as_column(column.tensor(), known)
+        for known, column in zip(plan.inputs, columns.values(), strict=True)
+    }
 
 
 def _read_row(cursor: Cursor, columns: dict[str, Column], path: str) -> None:
@@ -81,11 +84,7 @@ def _cells(plan: PlainPlan) -> tuple[InputPlan, ...]:
 
 def _side_by_side(columns: list[Tensor], plan: PlainPlan) -> dict[str, Tensor]:
     for name, column in zip(plan.features, columns, strict=True):
-        if column.size != len(column):
+        if column.ndim != 1:
             raise InvalidTensor(expected=f"one value for {quoted(name)}", got="a list", path=INPUTS)
-    table = np.stack([column.reshape(-1) for column in columns], axis=1)
+    table = np.stack(columns, axis=1)
     return {plan.inputs[0].name: np.ascontiguousarray(table)}
-
-
-def _shaped(column: Tensor, known: InputPlan) -> Tensor:
-    return column.reshape(-1, 1) if column.ndim == 1 and known.shape is not None and len(known.shape) == 2 else column

@@ -14,6 +14,9 @@ IMAGE = "image/"
 TEXT_TYPES = frozenset({"", "json", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/json"})
 """Types under which clients send JSON: a body that is none is told why."""
 
+TENSOR_MEMBERS = frozenset({"name", "shape", "datatype", "data"})
+TO_INFER_DICT = "; rows of names and values go to .../infer_dict"
+
 
 class Flavour(Enum):
     """A kind of body. TENSORS: Open Inference. PLAIN: MLRun's lists, or a URL of them. BINARY: no JSON at all."""
@@ -42,6 +45,14 @@ def flavour_of(request: Request) -> Flavour:
         return Flavour.TENSORS if kind in TEXT_TYPES or kind.endswith("+json") else Flavour.BINARY
 
 
+def hint(request: Request) -> str:
+    """What to tell a client whose body was none of tensors: empty, but for rows that came to the wrong path."""
+    try:
+        return TO_INFER_DICT if _are_rows(Cursor(request.body)) else ""
+    except (InvalidJson, InvalidTensor):
+        return ""
+
+
 def _flavour_of_json(text: bytes) -> Flavour:
     """By the first item of `inputs`; without any, a `data_url` says where they are."""
     cursor = Cursor(text)
@@ -49,10 +60,26 @@ def _flavour_of_json(text: bytes) -> Flavour:
     has_url = False
     while (key := cursor.next_key()) is not None:
         if key == "inputs" and cursor.kind() != "n":
-            is_list = cursor.kind() == "["
-            first = cursor.first_item_kind() if is_list else ""
-            if first != "]" or not has_url:
-                return Flavour.PLAIN if is_list and first not in ("{", "b", "]") else Flavour.TENSORS
+            first = cursor.first_item_kind() if cursor.kind() == "[" else ""
+            if first != "]":
+                return Flavour.PLAIN if first not in ("", "{", "b") else Flavour.TENSORS
         has_url = has_url or (key == "data_url" and cursor.kind() == '"')
         cursor.skip()
     return Flavour.PLAIN if has_url else Flavour.TENSORS
+
+
+def _are_rows(cursor: Cursor) -> bool:
+    """Whether `inputs` begin with an object that has no member of a tensor's."""
+    cursor.enter_object()
+    while (key := cursor.next_key()) is not None:
+        if key == "inputs" and cursor.kind() == "[" and cursor.first_item_kind() == "{":
+            cursor.enter_array()
+            cursor.next_item()
+            cursor.enter_object()
+            while (member := cursor.next_key()) is not None:
+                if member in TENSOR_MEMBERS:
+                    return False
+                cursor.skip()
+            return True
+        cursor.skip()
+    return False

@@ -144,10 +144,11 @@ def _cast(pixels: Tensor, dtype: DType) -> Tensor:
     if dtype.is_float:
         return pixels.astype(dtype.numpy, copy=False)
     if dtype is DType.BOOL:
-        return pixels != 0
+        return np.not_equal(pixels, 0)
     info = np.iinfo(dtype.numpy)
     whole = np.rint(pixels) if pixels.dtype.kind == "f" else pixels
-    return np.clip(whole, float(info.min), float(info.max)).astype(dtype.numpy)
+    tensor: Tensor = np.clip(whole, float(info.min), float(info.max)).astype(dtype.numpy)
+    return tensor
 
 
 def _only_input(lease: Lease) -> TensorSpec:

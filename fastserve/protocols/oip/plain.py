@@ -22,7 +22,7 @@ from fastserve.errors import InvalidJson, InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Headers
 from fastserve.protocols.oip.envelope import WHITE_SPACE
 from fastserve.protocols.oip.features import feature_names
-from fastserve.protocols.oip.plan import InputPlan, InferPlan, OutputPlan, plan_of
+from fastserve.protocols.oip.plan import InferPlan, InputPlan, OutputPlan, plan_of
 from fastserve.protocols.oip.schema import fits, shape_text
 from fastserve.types import Tensor
 
@@ -108,7 +108,7 @@ def read_plain(text: bytes, plan: PlainPlan, read_inputs: ReadInputs) -> Plain:
     if text[cursor.offset :].strip(WHITE_SPACE):
         raise InvalidJson("more text follows the top value", cursor.offset)
     if found.inputs is None and not found.data_url:
-        raise InvalidTensor(expected=f"a list of rows; the model takes {plan.takes}", got="none", path=INPUTS)
+        raise InvalidTensor(expected=f"at least one row; the model takes {plan.takes}", got="none", path=INPUTS)
     return Plain(found.id, found.inputs, found.wanted, found.data_url)
 
 
@@ -150,6 +150,11 @@ def fitted(tensor: Tensor, known: InputPlan, path: str) -> Tensor:
     )
 
 
+def as_column(rows: Tensor, known: InputPlan) -> Tensor:
+    """Single values as the input has them: [N], or [N,1]."""
+    return rows.reshape(-1, 1) if rows.ndim == 1 and known.shape is not None and len(known.shape) == 2 else rows
+
+
 def joined(cells: Sequence[Tensor]) -> Tensor:
     """One tensor of equally shaped ones, along a new first axis."""
     return np.stack(cells)
@@ -180,16 +185,13 @@ class Column:
     def tensor(self) -> Tensor:
         """All of them: one row each."""
         self._flush()
-        rows = self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks)
-        shape = self._known.shape
-        if rows.ndim == 1 and shape is not None and len(shape) == 2:
-            return rows.reshape(-1, 1)
-        return rows
+        return self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks)
 
     def _shape(self) -> tuple[int, ...] | None:
         if self._cells:
-            return self._cells[0].shape
-        return self._blocks[0].shape[1:] if self._blocks else None
+            shape: tuple[int, ...] = self._cells[0].shape
+            return shape
+        return tuple(self._blocks[0].shape[1:]) if self._blocks else None
 
     def _flush(self) -> None:
         if self._cells:
@@ -232,11 +234,10 @@ def _read_id(cursor: Cursor) -> bytes:
     return msgspec.json.encode(cursor.value("$.id"))
 
 
-def _read_list(cursor: Cursor, plan: PlainPlan, read_inputs: ReadInputs) -> dict[str, Tensor]:
+def _read_list(cursor: Cursor, plan: PlainPlan, read_inputs: ReadInputs) -> dict[str, Tensor] | None:
     if cursor.kind() == "[" and cursor.first_item_kind() == "]":
-        raise InvalidTensor(
-            expected=f"at least one row; the model takes {plan.takes}", got="an empty list", path=INPUTS
-        )
+        cursor.skip()
+        return None
     return read_inputs(cursor, plan)
 
 
@@ -289,7 +290,7 @@ def _read_columns(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
         while cursor.next_item():
             _read_row(cursor, columns, f"{INPUTS}[{row}]", plan)
             row += 1
-    return {known.name: column.tensor() for known, column in zip(plan.inputs, columns, strict=True)}
+    return {known.name: as_column(column.tensor(), known) for known, column in zip(plan.inputs, columns, strict=True)}
 
 
 def _read_row(cursor: Cursor, columns: list[Column], path: str, plan: PlainPlan) -> None:

@@ -26,7 +26,9 @@ from fastserve.types import InferRequest, InferResult, Tensor
 class Question(Protocol):
     """One request, read."""
 
-    infer: InferRequest
+    @property
+    def infer(self) -> InferRequest:
+        """What the engine is asked."""
 
     def located(self, error: InvalidTensor) -> InvalidTensor:
         """An error of the engine, told of the place in the body."""

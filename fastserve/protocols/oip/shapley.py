@@ -36,7 +36,7 @@ class Contributions(Struct, frozen=True):
 
 
 def contributions(rows: Table, background: Table, ask: Ask, samples: int) -> Contributions:
-    """What each feature of each row contributes. `samples`: sets of features that are tried for a row, 0 for as many as usual.
+    """What each feature of each row contributes. `samples`: sets of features tried for a row; 0: as many as usual.
 
     Raises NotOffered without the library, InvalidRequest for what would take too much, and what `ask` raises.
     """
