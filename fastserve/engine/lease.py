@@ -56,7 +56,6 @@ class Lease:
         config: ModelConfig,
         slots: int,
         rules: QueueRules | None = None,
-        config: ModelConfig | None = None,
     ) -> None:
         self.model = model
         self.version = version
@@ -74,8 +73,6 @@ class Lease:
         """Whether NaN and infinities are refused (`non_finite = "error"`)."""
         self.rules = rules
         """What the configuration says of requests' places in the queue; None for nothing."""
-        self.config = config or ModelConfig(name=model)
-        """What is configured for the model."""
         self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)

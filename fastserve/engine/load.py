@@ -127,7 +127,6 @@ def _lease(
         config=config,
         slots=len(runners) - 1,
         rules=rules_of(config),
-        config=config,
     )
 
 
