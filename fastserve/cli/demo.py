@@ -47,10 +47,15 @@ def requests_to_try(server: ServerConfig) -> list[str]:
     """One curl line per protocol, that works as it stands; none where the port is not known beforehand."""
     if server.port == 0 and not server.uds:
         return []
-    instance = demo.golden(SHOWN_MODEL).instances[0]
-    body = json.dumps({"instances": [instance]})
-    curl = f"curl -d {shlex.quote(body)} {_curl_target(server)}/v1/models/{SHOWN_MODEL}:predict"
-    return ["Try, in another terminal:", f"  {curl}", ""]
+    row = demo.golden(SHOWN_MODEL).instances[0]
+    tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP32", "data": row}
+    requests = [
+        (f"/v1/models/{SHOWN_MODEL}:predict", {"instances": [row]}),
+        (f"/v2/models/{SHOWN_MODEL}/infer", {"inputs": [tensor]}),
+    ]
+    target = _curl_target(server)
+    lines = [f"  curl -d {shlex.quote(json.dumps(body))} {target}{path}" for path, body in requests]
+    return ["Try, in another terminal:", *lines, ""]
 
 
 def _curl_target(server: ServerConfig) -> str:

@@ -15,7 +15,9 @@ def announce(engine: Engine, server: ServerConfig) -> None:
     lines = engine.lines()
     base = address(server)
     urls = [f"{base}/v1/models/{quote(line.model, safe='')}:predict" for line in lines if line.loaded is not None]
-    text = render_table([model_row(line) for line in lines], [*dict.fromkeys(urls), f"{base}/readyz  {base}/metrics"])
+    text = render_table(
+        [model_row(line) for line in lines], [*dict.fromkeys(urls), f"{base}/v2  {base}/readyz  {base}/metrics"]
+    )
     print(text, flush=True)
     for note in engine.notes():
         print(f"note: {note}", flush=True)

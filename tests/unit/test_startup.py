@@ -81,7 +81,11 @@ def test_each_model_has_one_address_and_health_comes_last(capsys: pytest.Capture
     lines = announced(capsys, loaded("a"), loaded("a"), loaded("b"), failed)
     urls = [line for line in lines if line.startswith("http://")]
     base = "http://127.0.0.1:8000"
-    assert urls == [f"{base}/v1/models/a:predict", f"{base}/v1/models/b:predict", f"{base}/readyz  {base}/metrics"]
+    assert urls == [
+        f"{base}/v1/models/a:predict",
+        f"{base}/v1/models/b:predict",
+        f"{base}/v2  {base}/readyz  {base}/metrics",
+    ]
     assert "c 1: no ONNX file" in lines
 
 
