@@ -10,10 +10,59 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import Struct
+
 from fastserve.errors import ConfigError
 
 FILE_NAME = "fastserve.log"
 HUMAN_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+SILENT = logging.CRITICAL + 1
+
+
+class Choice(Struct, frozen=True):
+    """Which lines are written, as calls may choose while serving; and whether times for people are ISO 8601, too."""
+
+    info: bool = True
+    warning: bool = True
+    error: bool = True
+    verbose_level: int = 0
+    iso_times: bool = False
+
+    def takes(self, level: int) -> bool:
+        """Whether lines of that level are written."""
+        if level >= logging.ERROR:
+            return self.error
+        if level >= logging.WARNING:
+            return self.warning
+        return self.info if level >= logging.INFO else self.verbose_level > 0
+
+    @property
+    def least(self) -> int:
+        """The lowest level that is written."""
+        levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+        return next((level for level in levels if self.takes(level)), SILENT)
+
+
+class _Chosen(logging.Filter):
+    """One for all handlers: what is chosen holds for each of them. `level`: the least one at start."""
+
+    choice = Choice()
+    level = logging.INFO
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.choice.takes(record.levelno)
+
+
+class _ForPeople(logging.Formatter):
+    """Local time, as people read it."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        if _chosen.choice.iso_times:
+            return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return super().formatTime(record, datefmt)
+
+
+_chosen = _Chosen()
 
 
 class JsonLines(logging.Formatter):
@@ -44,16 +93,35 @@ def set_up(directory: str | None = None, level: str = "INFO") -> None:
     ConfigError where it cannot be written.
     """
     logger = logging.getLogger("fastserve")
+    _chosen.choice, _chosen.level = Choice(), logging.getLevelNamesMapping()[level]
     for old in [*logger.handlers]:
         logger.removeHandler(old)
         old.close()
     shown = logging.StreamHandler(sys.stderr)
-    shown.setFormatter(logging.Formatter(HUMAN_FORMAT))
-    logger.addHandler(shown)
+    shown.setFormatter(_ForPeople(HUMAN_FORMAT))
+    handlers: list[logging.Handler] = [shown]
     if directory is not None:
-        logger.addHandler(_file_handler(Path(directory)))
+        handlers.append(_file_handler(Path(directory)))
+    for handler in handlers:
+        handler.addFilter(_chosen)
+        logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+def choose(choice: Choice) -> None:
+    """Write what is chosen from now on. Any thread; the same choice again changes nothing."""
+    before = _chosen.choice
+    if choice != before:
+        _chosen.choice = choice
+        # Where somebody else has set up the logging, the level is all that is ours.
+        logging.getLogger("fastserve").setLevel(_chosen.level if choice == Choice() else choice.least)
+
+
+def file_name() -> str:
+    """The name of the log's file; empty where there is none. Its folder is nobody's business but the operator's."""
+    handlers = logging.getLogger("fastserve").handlers
+    return FILE_NAME if any(isinstance(handler, logging.FileHandler) for handler in handlers) else ""
 
 
 def _file_handler(directory: Path) -> logging.Handler:

@@ -173,6 +173,11 @@ class Engine:
         """Names of all models, served or not."""
         return self._registry.models()
 
+    def name_of(self, model: str) -> str:
+        """A model's own name, for that or an alias. Raises ModelNotFound."""
+        self._registry.status(model)
+        return self._registry.name_of(model)
+
     def status(self, model: str) -> list[VersionStatus]:
         """Every known version of a model, newest first, as all workers serve it. Raises ModelNotFound."""
         own = self._registry.status(model)

@@ -266,6 +266,7 @@ class Registry:
     def _load_version(self, entry: _Model, number: int) -> None:
         before = entry.versions.get(number)
         disk = entry.disk
+        _log.debug("model %s version %d: loading %s", disk.config.name, number, disk.versions[number])
         fresh = _Version(disk.identity(number), disk.attempt)
         config = disk.config_of(number)
         if before is None:

@@ -18,10 +18,12 @@ from io import FileIO
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fastserve import logs
 from fastserve.engine.director import Director, Looks
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.state import Outcome, Report, State, View, merged
 from fastserve.metrics import Family
+from fastserve.protocols.oip import log_settings
 from fastserve.server import wire
 from fastserve.server.ledger import Ledger, new_file
 from fastserve.server.link import Link, LinkThread
@@ -220,6 +222,8 @@ class Hub:
 
     def _publish(self, state: State) -> None:
         self._state = state
+        # What this process logs is the server's, too: the director is in it.
+        logs.choose(log_settings.choice(state.settings.get(log_settings.AREA, {})))
         self._broadcast(wire.Apply(state))
 
     def _hear(self, member: Member, message: wire.FromWorker) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastserve.clock import monotonic_ns
 from fastserve.config import Config, ModelConfig
 from fastserve.errors import FastServeError, LabelNotFound, ModelNotFound, VersionNotFound
 from fastserve.http.message import Headers, Reply, Request, Response
@@ -58,6 +59,7 @@ class FakeEngine:
         """Nobody changes here what is served."""
         self.refusal: FastServeError | None = None
         self.submitted: list[InferRequest] = []
+        self.clock = monotonic_ns
 
     def add(self, model: str, version: int, signature: Signature, run: Run) -> FakeLease:
         lease = FakeLease(model, version, signature, run)
@@ -90,6 +92,9 @@ class FakeEngine:
         if model not in self.lines:
             raise ModelNotFound(model)
         return self.lines[model]
+
+    def when_changed(self, _: Callable[[], None]) -> None:
+        """Nothing ever does."""
 
     def models(self) -> list[str]:
         return sorted(self.lines)

@@ -8,6 +8,7 @@ import msgspec
 from fastserve._ext import binarytensor, jsonwrite
 from fastserve.http.message import Headers, Response
 from fastserve.protocols.oip.binary import LENGTH_HEADER
+from fastserve.protocols.oip.classification import ranked
 from fastserve.protocols.oip.plan import STRING, Form, Head, InferPlan, OutputPlan, keep
 from fastserve.types import InferResult, Tensor
 
@@ -24,6 +25,9 @@ def encode_infer(result: InferResult, plan: InferPlan, form: Form, request_id: s
             text = _opening(plan, request_id) + text[len(plan.opening) :]
             headers = _binary_headers(plan, len(text))
         return Response(200, headers, binarytensor.join((text, *arrays)))
+    if form.rankings:
+        pairs = zip(arrays, form.rankings, strict=True)
+        arrays = tuple([array if ranking is None else ranked(array, ranking) for array, ranking in pairs])
     opening = _opening(plan, request_id) if request_id else plan.opening
     if len(arrays) == 1 and not form.any_binary:
         (output,), (array,) = form.outputs, arrays

@@ -57,7 +57,7 @@ class Envelope:
         self.behind: list[Behind] = []
         self.behind_bytes = 0
         self.order: dict[str, None] = {}
-        self.outputs: list[tuple[str, bool | None]] = []
+        self.outputs: list[tuple[str, bool | None, int]] = []
         self.parameters: parameters.Found = {}
         self.holes: list[Hole] = []
         """Where the id and the tensors stand."""
@@ -99,7 +99,7 @@ class Envelope:
         """`binary`: the form of the outputs of which nothing else is said."""
         if not self.outputs:
             return self.plan.all_binary if binary else self.plan.all_json
-        return self.plan.form(tuple((name, binary if own is None else own) for name, own in self.outputs))
+        return self.plan.form(tuple((name, binary if own is None else own, most) for name, own, most in self.outputs))
 
 
 def _read_id(envelope: Envelope) -> None:
@@ -157,7 +157,7 @@ def _read_outputs(envelope: Envelope) -> None:
         if entry.name in names:
             raise InvalidTensor(expected="each output once", got=f"{quoted(entry.name)} twice", path=f"{path}.name")
         names.add(entry.name)
-        envelope.outputs.append((entry.name, entry.binary))
+        envelope.outputs.append((entry.name, entry.binary, entry.classes))
 
 
 READERS: Mapping[str, Callable[[Envelope], None]] = {

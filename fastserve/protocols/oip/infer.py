@@ -27,6 +27,7 @@ from fastserve.protocols.oip.later import Later
 from fastserve.protocols.oip.models import TARGET, find
 from fastserve.protocols.oip.plan import plan_of
 from fastserve.protocols.oip.question import Elsewhere, Question, read_elsewhere, read_question
+from fastserve.protocols.oip.tracing import Tracing
 from fastserve.types import InferResult
 
 Then = Callable[[Lease, Request, Question, Reply], Pending | None]
@@ -38,6 +39,7 @@ class Inference:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._tracing = Tracing(engine)
         self._reader = Reader(engine.config.data_url)
         self._explainer = Explainer(engine)
         self._calls = {
@@ -73,8 +75,11 @@ class Inference:
                     raise InvalidRequest(f"{error}{more}") from error
                 raise
             return self._read(lease, request, reply, self._submit, dicts=False)
+        answer = reply.then(encode_infer, plan, form, asked.id)
+        if self._tracing.active:
+            answer = self._tracing.traced(lease, asked, answer)
         try:
-            return self._engine.submit(lease, asked, reply.then(encode_infer, plan, form, asked.id))
+            return self._engine.submit(lease, asked, answer)
         except InvalidTensor as error:
             raise located(error, asked, order, plan) from error
 
@@ -116,8 +121,11 @@ class Inference:
         return then(lease, request, read_elsewhere(request, lease, found, dicts=dicts), reply)
 
     def _submit(self, lease: Lease, _: Request, question: Question, reply: Reply) -> Pending | None:
+        answer = reply.then(_encoded, question)
+        if self._tracing.active:
+            answer = self._tracing.traced(lease, question.infer, answer)
         try:
-            return self._engine.submit(lease, question.infer, reply.then(_encoded, question))
+            return self._engine.submit(lease, question.infer, answer)
         except InvalidTensor as error:
             raise question.located(error) from error
 

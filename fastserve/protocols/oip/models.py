@@ -4,14 +4,16 @@ Thread: the door's. Memory: none.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from fastserve.engine.engine import Engine, Lease
-from fastserve.errors import ModelNotReady, VersionNotFound
+from fastserve.errors import ModelNotReady, VersionNotFound, quoted
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Route
-from fastserve.protocols.oip.errors import NoSuchVersion, NotReady
+from fastserve.protocols.oip.errors import NoSuchVersion, NotOffered, NotReady
 from fastserve.protocols.oip.schema import model_metadata
 from fastserve.types import VersionState, VersionStatus
 
@@ -64,6 +66,10 @@ def find(engine: Engine, params: dict[str, str]) -> Lease:
     try:
         return engine.lease(model, version)
     except VersionNotFound as error:
+        if _is_ensemble(engine.declared(model)):
+            raise NotOffered(
+                f"{quoted(model)} is an ensemble: ensembles are not served; call its models one by one"
+            ) from error
         reason = _why_not_ready(engine.status(model), version)
         if reason:
             raise ModelNotReady(reason) from error
@@ -76,6 +82,10 @@ def _version(model: str, text: str) -> int:
     if text.isascii() and text.isdigit() and len(digits) <= len(str(MAX_VERSION)):
         return int(digits)
     raise NoSuchVersion(model, text)
+
+
+def _is_ensemble(declared: Mapping[str, Any]) -> bool:
+    return declared.get("platform") == "ensemble" or "ensemble_scheduling" in declared
 
 
 def _why_not_ready(lines: list[VersionStatus], version: int | None) -> str:

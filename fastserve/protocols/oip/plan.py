@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastserve.engine.lease import Lease
 from fastserve.http.message import Headers
+from fastserve.protocols.oip.classification import Ranking
 from fastserve.protocols.oip.schema import DATATYPES, describe
-from fastserve.types import DType, TensorSpec
+from fastserve.types import DType, TensorSpec, decode_classes
 
 if TYPE_CHECKING:
     from fastserve.protocols.oip.envelope import Asked
@@ -28,8 +30,8 @@ MAX_KEPT_BYTES = 4096
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-Wish = tuple[str, bool]
-"""An output that is wanted, and whether in binary."""
+Wish = tuple[str, bool, int]
+"""An output that is wanted, whether in binary, and as how many of its best classes; 0: as it is."""
 
 Head = tuple[bytes, Headers]
 """The JSON of an answer without an id whose tensors follow it, and the answer's headers."""
@@ -60,7 +62,7 @@ class Form(Struct, frozen=True):
     """How an answer looks: its outputs in their order, and which of them are binary.
 
     `wanted`: what the engine is asked for, None for all. `numbers_only`: all of it is binary, and none of it strings.
-    `heads`: of such answers, by the shapes of their outputs.
+    `heads`: of such answers, by the shapes of their outputs. `rankings`: of each output; empty where all are as they are.
     """
 
     outputs: tuple[OutputPlan, ...]
@@ -69,17 +71,19 @@ class Form(Struct, frozen=True):
     numbers_only: bool
     any_binary: bool
     heads: dict[tuple[tuple[int, ...], ...], Head]
+    rankings: tuple[Ranking | None, ...] = ()
 
 
 class InferPlan(Struct, frozen=True):
     """What inference needs of one version. `opening`: of every answer's JSON. `takes`: all inputs, for errors.
 
-    `strict`: NaN and infinities are refused.
+    `labels`: names of the classes, as far as they are known. `strict`: NaN and infinities are refused.
     """
 
     inputs: dict[str, InputPlan]
     outputs: dict[str, OutputPlan]
     batchable: bool
+    labels: tuple[str, ...]
     strict: bool
     takes: str
     gives: str
@@ -100,9 +104,21 @@ class InferPlan(Struct, frozen=True):
         """The form of these outputs in this order."""
         form = self.forms.get(wishes)
         if form is None:
-            form = _form(tuple(self.outputs[name] for name, _ in wishes), tuple(binary for _, binary in wishes), True)
+            outputs = tuple(self.outputs[name] for name, _, _ in wishes)
+            form = _form(outputs, tuple(binary for _, binary, _ in wishes), True)
+            if any(classes for _, _, classes in wishes):
+                form = self._ranked(form, [classes for _, _, classes in wishes])
             keep(self.forms, wishes, form)
         return form
+
+    def _ranked(self, form: Form, wanted: list[int]) -> Form:
+        """`form` with those outputs as classes of which some are wanted."""
+        pairs = list(zip(form.outputs, wanted, strict=True))
+        rankings = [
+            Ranking(most, output.dtype, self.labels, self.batchable) if most else None for output, most in pairs
+        ]
+        outputs = tuple(_output_plan(output.name, DType.STRING) if most else output for output, most in pairs)
+        return replace(form, outputs=outputs, rankings=tuple(rankings), numbers_only=False)
 
 
 def plan_of(lease: Lease) -> InferPlan:
@@ -116,12 +132,13 @@ def plan_of(lease: Lease) -> InferPlan:
 def _make_plan(lease: Lease) -> InferPlan:
     """It must not hold the lease, which holds it: the last reference would never go."""
     signature, headers = lease.signature, lease.answer_headers
-    outputs = tuple(_output_plan(spec) for spec in signature.outputs)
+    outputs = tuple(_output_plan(spec.name, spec.dtype) for spec in signature.outputs)
     every = len(outputs)
     return InferPlan(
         inputs={spec.name: _input_plan(spec, lease.strict) for spec in signature.inputs},
         outputs={output.name: output for output in outputs},
         batchable=lease.batching.batchable,
+        labels=decode_classes(lease.metadata),
         strict=lease.strict,
         takes=describe(signature.inputs),
         gives=describe(signature.outputs),
@@ -167,6 +184,6 @@ def _input_plan(spec: TensorSpec, strict: bool) -> InputPlan:
     )
 
 
-def _output_plan(spec: TensorSpec) -> OutputPlan:
-    opening = msgspec.json.encode({"name": spec.name, "datatype": DATATYPES[spec.dtype]})[:-1] + b',"shape":['
-    return OutputPlan(spec.name, int(spec.dtype), opening)
+def _output_plan(name: str, dtype: DType) -> OutputPlan:
+    opening = msgspec.json.encode({"name": name, "datatype": DATATYPES[dtype]})[:-1] + b',"shape":['
+    return OutputPlan(name, int(dtype), opening)

@@ -43,7 +43,7 @@ class Repository:
     """The calls that look at the disk, and that decide what is served."""
 
     def __init__(self, engine: Engine) -> None:
-        self._control = engine.control
+        self._engine = engine
 
     def routes(self) -> list[Route]:
         """A name with a slash in it, encoded or not, is told so; so are repositories that are named."""
@@ -60,7 +60,7 @@ class Repository:
         """POST index: every version of every model, served or only on disk."""
         found = bodies.read_object(request.body)
         bodies.check(found, INDEX, "$", others=True)
-        self._control.index(reply.then(_encoded_index, found.get("ready", False)))
+        self._engine.control.index(reply.then(_encoded_index, found.get("ready", False)))
 
     def load(self, request: Request, reply: Reply) -> None:
         """POST MODEL/load: what is on disk now, with another configuration where one is given."""
@@ -74,14 +74,14 @@ class Repository:
             )
         bodies.check(found, LOAD, "$.parameters", others=True)
         overrides = {"config": found["config"]} if "config" in found else {}
-        self._control.load(model, reply.then(_encoded, model, "load"), overrides)
+        self._engine.control.load(model, reply.then(_encoded, model, "load"), overrides)
 
     def unload(self, request: Request, reply: Reply) -> None:
         """POST MODEL/unload: none of its versions serves, until it is loaded or its files change."""
         model = _name(request)
         # No model depends on another one here, so there are no dependents to be unloaded with it.
         bodies.check(_parameters(request.body), UNLOAD, "$.parameters", others=True)
-        self._control.unload(model, reply.then(_encoded, model, "unload"))
+        self._engine.control.unload(model, reply.then(_encoded, model, "unload"))
 
     def named(self, _: Request, __: Reply) -> None:
         """Any call about a repository that is named."""

@@ -19,6 +19,8 @@ from fastserve.protocols.oip.mlrun import Mlrun
 from fastserve.protocols.oip.models import Models
 from fastserve.protocols.oip.repository import Repository
 from fastserve.protocols.oip.server import Server
+from fastserve.protocols.oip.settings import Settings
+from fastserve.protocols.oip.shared_memory import SharedMemory
 
 
 class Family(Protocol):
@@ -28,7 +30,16 @@ class Family(Protocol):
         """Their paths, those of other families that might match them too standing behind."""
 
 
-FAMILIES: tuple[Callable[[Engine], Family], ...] = (Server, Mlrun, Inference, Inspection, Repository, Models)
+FAMILIES: tuple[Callable[[Engine], Family], ...] = (
+    Server,
+    Mlrun,
+    Inference,
+    Inspection,
+    Repository,
+    Settings,
+    SharedMemory,
+    Models,
+)
 """The order in which paths are tried."""
 
 

@@ -18,6 +18,7 @@ from fastserve.protocols.oip.schema import ServerMetadata
 JSON: Headers = [("content-type", "application/json")]
 
 EXTENSIONS = (
+    "classification",
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",
@@ -25,6 +26,8 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
 """Clients branch on these names: only what works."""
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidTensor, quoted
 from fastserve.protocols.oip import parameters
+from fastserve.protocols.oip.classification import UNRANKED
 from fastserve.protocols.oip.errors import NotOffered
 from fastserve.protocols.oip.plan import InferPlan, InputPlan
 from fastserve.protocols.oip.schema import DATATYPES, shape_text
@@ -225,6 +226,8 @@ class OutputReader:
         self.name = ""
         self.binary: bool | None = None
         """What the entry says of its form; None: nothing."""
+        self.classes = 0
+        """How many of its best classes are wanted instead of it; 0: none."""
 
     def read(self) -> "OutputReader":
         """Over the entry at the cursor."""
@@ -243,6 +246,13 @@ class OutputReader:
             seen.add(key)
         if not self.name:
             raise InvalidTensor(expected='an object with "name"', got="none", path=self._path)
+        output = self._plan.outputs[self.name]
+        if self.classes and output.dtype in UNRANKED:
+            raise InvalidTensor(
+                expected="an output of numbers, whose classes can be ranked",
+                got=DATATYPES[DType(output.dtype)],
+                path=f"{self._path}.parameters.classification",
+            )
         return self
 
     def _read_name(self) -> None:
@@ -256,10 +266,10 @@ class OutputReader:
 
     def _read_parameters(self) -> None:
         found = parameters.read_parameters(self._cursor, f"{self._path}.parameters", parameters.OUTPUT)
-        for name in ("shared_memory_region", "classification"):
-            if name in found:
-                raise NotOffered(f"{name} is not served - at `{self._path}.parameters`")
+        if "shared_memory_region" in found:
+            raise NotOffered(f"shared_memory_region is not served - at `{self._path}.parameters`")
         self.binary = found.get("binary_data")
+        self.classes = found.get("classification", 0)
 
 
 def read_shape(cursor: Cursor, path: str) -> tuple[int, ...]:
