@@ -30,6 +30,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (folder / "1" / "model.onnx").write_bytes(four.read_bytes())
     (folder / "config.pbtxt").write_text(DESCRIPTION)
     (folder / "names.txt").write_text("zero\none\ntwo\nthree\n")
+    chain = config.parent / "models" / "chain"
+    (chain / "1").mkdir(parents=True)
+    (chain / "config.pbtxt").write_text(CHAIN)
     with ServerProcess(str(config), "--workers", str(request.param)) as server:
         yield server
 
@@ -47,6 +50,12 @@ dynamic_batching {
 }
 instance_group { kind: KIND_CPU count: 1 }
 metric_tags { key: "team" value: "seven" }
+"""
+
+
+CHAIN = """
+platform: "ensemble"
+ensemble_scheduling { step [ { model_name: "four" model_version: -1 } ] }
 """
 
 
@@ -248,7 +257,46 @@ def test_the_same_from_the_asyncio_client(server: ServerProcess):
     assert known > 20
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_best_classes_by_name(client: triton.InferenceServerClient, binary: bool):
+    wanted = [triton.InferRequestedOutput("y", binary_data=binary, class_count=2)]
+    result = client.infer("described", [given()], outputs=wanted)
+    assert result.get_output("y")["datatype"] == "BYTES"
+    texts = [str(item, "utf-8") if isinstance(item, bytes) else item for item in result.as_numpy("y").flat]
+    assert texts == ["3.000000:3:three", "2.000000:2:two", "7.000000:3:three", "6.000000:2:two"]
+    assert result.as_numpy("y").shape == (2, 2)
+
+
+def test_priority_and_timeout(client: triton.InferenceServerClient):
+    for model in ("four", "described"):
+        result = client.infer(model, [given()], priority=1, timeout=30_000_000)
+        assert result.as_numpy("y").tolist() == X.tolist()
+        assert refused(lambda model=model: client.infer(model, [given()], timeout=1))[0] == "504"  # type: ignore[misc]
+
+
+def test_ensembles_and_shared_memory_are_refused_as_such(server: ServerProcess, client: triton.InferenceServerClient):
+    for call in (
+        lambda: client.infer("chain", [given()]),
+        lambda: client.get_model_config("chain"),
+        client.get_system_shared_memory_status,
+        lambda: client.register_system_shared_memory("r", "/r", 16),
+        client.unregister_cuda_shared_memory,
+    ):
+        assert refused(call)[0] == "501"
+    assert not client.is_model_ready("chain")
+    status, text = refused(lambda: client.load_model("chain"))
+    assert (status, "ensembles are not served" in text) == ("400", True)
+
+
 def test_the_server_says_what_it_can(client: triton.InferenceServerClient):
     extensions = client.get_server_metadata()["extensions"]
-    assert {"model_repository", "model_configuration", "statistics", "schedule_policy"} <= set(extensions)
+    assert {
+        "classification",
+        "model_repository",
+        "model_configuration",
+        "statistics",
+        "schedule_policy",
+        "trace",
+        "logging",
+    } <= set(extensions)
     assert not {"system_shared_memory", "cuda_shared_memory", "sequence"} & set(extensions)

@@ -76,3 +76,50 @@ def test_rotated_file_is_opened_anew(tmp_path: Path) -> None:
     log.info("two")
     assert "two" in (tmp_path / "fastserve.log").read_text()
     assert sys.stderr is not None
+
+
+@pytest.mark.parametrize(
+    ("choice", "written"),
+    [
+        (logs.Choice(), "IWE"),
+        (logs.Choice(verbose_level=1), "DIWE"),
+        (logs.Choice(info=False), "WE"),
+        (logs.Choice(warning=False), "IE"),
+        (logs.Choice(warning=False, error=False, verbose_level=2), "DI"),
+        (logs.Choice(info=False, warning=False, error=False), ""),
+    ],
+)
+def test_what_is_chosen_is_written(choice: logs.Choice, written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up()
+    logs.choose(choice)
+    logger = logging.getLogger("fastserve.engine")
+    for say in (logger.debug, logger.info, logger.warning, logger.error):
+        say("x")
+    assert "".join(line.split()[2][0] for line in capsys.readouterr().err.splitlines()) == written
+    logs.choose(logs.Choice())
+    logger.debug("not this")
+    logger.info("this")
+    assert capsys.readouterr().err.endswith(" INFO    this\n")
+
+
+def test_times_for_people_may_be_iso_8601(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up()
+    logs.choose(logs.Choice(iso_times=True))
+    logging.getLogger("fastserve").info("x")
+    time = capsys.readouterr().err.split()[0]
+    assert datetime.fromisoformat(time).utcoffset() is not None
+
+
+def test_the_level_at_start_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(level="WARNING")
+    logs.choose(logs.Choice(verbose_level=1))
+    logs.choose(logs.Choice())
+    logging.getLogger("fastserve").info("x")
+    assert capsys.readouterr().err == ""
+
+
+def test_the_files_name_is_told_and_its_folder_is_not(tmp_path: Path) -> None:
+    logs.set_up()
+    assert logs.file_name() == ""
+    logs.set_up(str(tmp_path))
+    assert logs.file_name() == "fastserve.log"
