@@ -16,8 +16,9 @@ from fastserve.engine.engine import Engine, Lease, Pending
 from fastserve.engine.executor import on_executor_thread
 from fastserve.errors import FastServeError, InvalidRequest, InvalidTensor
 from fastserve.http.message import Reply, Request, Response
-from fastserve.http.routes import Route
-from fastserve.protocols.oip.decode import decode_infer, located
+from fastserve.http.routes import Light, Route
+from fastserve.protocols.oip.binary import LENGTH_HEADER
+from fastserve.protocols.oip.decode import decode_infer, known, located
 from fastserve.protocols.oip.elsewhere import Reader
 from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.event import read_event
@@ -52,8 +53,12 @@ class Inference:
 
     def routes(self) -> list[Route]:
         """A path for each call; without one, infer."""
+        light = Light(LENGTH_HEADER, self.is_light)
         calls = [
-            Route("POST", re.compile(f"{TARGET}/{name}/?"), "infer", infer=call) for name, call in self._calls.items()
+            Route(
+                "POST", re.compile(f"{TARGET}/{name}/?"), "infer", infer=call, light=light if name == "infer" else None
+            )
+            for name, call in self._calls.items()
         ]
         return [
             *calls,
@@ -82,6 +87,15 @@ class Inference:
             return self._engine.submit(lease, asked, answer)
         except InvalidTensor as error:
             raise located(error, asked, order, plan) from error
+
+    def is_light(self, request: Request) -> bool:
+        """Whether the JSON before the tensors is known, and all else, there and back, are numbers in binary."""
+        try:
+            lease = find(self._engine, request.params)
+        except FastServeError:
+            return True  # the answer is at hand
+        asked = known(request, plan_of(lease))
+        return asked is not None and asked.numbers_only
 
     def infer_dict(self, request: Request, reply: Reply) -> Pending | None:
         """POST MODEL/infer_dict: rows as objects of names and values."""
