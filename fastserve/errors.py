@@ -126,6 +126,10 @@ class DeadlineExceeded(FastServeError):
     code = ErrorCode.DEADLINE_EXCEEDED
 
 
+class DatasetError(FastServeError):
+    """A dataset cannot be read, or does not fit the model; the text says why and what to do."""
+
+
 class Cancelled(FastServeError):
     """The caller went away; nobody reads this answer."""
 

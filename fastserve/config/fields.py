@@ -166,6 +166,19 @@ class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = 1.0
 
 
+class ParamsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a model that takes a window of its dataset, [1, lookback, variates], is given one."""
+
+    layout: Annotated[
+        Literal["rows", "spice"],
+        Meta(description="rows: row after row; spice: column after column, without what is missing, as Spice does."),
+    ] = "rows"
+    window: Annotated[
+        Literal["latest", "oldest"] | None,
+        Meta(description="Which rows; default: the latest, with layout spice the oldest."),
+    ] = None
+
+
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What differs from the defaults for one model."""
 
@@ -186,7 +199,15 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Meta(description="Names of the columns of a model's one wide input, or of its inputs, in order."),
     ] = ()
     image: Annotated[ImageConfig | None, Meta(description="How images become its input.")] = None
-    dataset: Annotated[str | None, Meta(description="Name of the dataset that explanations compare with.")] = None
+    dataset: Annotated[
+        str | None,
+        Meta(description="Dataset that it is predicted from without a payload, and explanations compare with."),
+    ] = None
+    output: Annotated[str | None, Meta(description="Output that such predictions are; default: the first float.")] = (
+        None
+    )
+    params: Annotated[ParamsConfig, Meta(description="How a window of the dataset is given.")] = ParamsConfig()
+    version_name: Annotated[str, Meta(description="What such predictions call the version; default: its number.")] = ""
     max_batch_rows: Annotated[int, Meta(ge=1, le=65_536, description="Largest batch, in rows.")] = 64
     max_queue_delay_us: Annotated[
         int, Meta(ge=0, le=60_000_000, description="Longest wait of the oldest request for others, in microseconds.")
@@ -228,13 +249,27 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class DatasetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of data that belongs to models."""
+    """A named table that models are predicted from without a payload, and explained by."""
 
-    name: Annotated[str, Meta(min_length=1, description="The dataset's name.")]
+    name: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^/\x00-\x1f]+$", description="Its name.")]
     source: Annotated[
-        str, Meta(min_length=1, description="Where it is: file: and a path to CSV, JSON lines or Parquet.")
-    ] = msgspec.field(name="from")
-    time_column: Annotated[str | None, Meta(description="The column that orders its rows in time.")] = None
+        str, Meta(description="A file, a pattern of files (data/*.csv) or a folder: CSV, Parquet or JSON lines.")
+    ] = msgspec.field(name="from", default="")
+    sql: Annotated[str, Meta(description="Instead of from: a query over other datasets, by their names.")] = ""
+    format: Annotated[
+        Literal["", "csv", "parquet", "json"], Meta(description="What the files are, where their names do not say.")
+    ] = ""
+    time_column: Annotated[
+        str | None, Meta(description="Rows are in its order, and it is no feature; default: ts, if there is one.")
+    ] = None
+    refresh_seconds: Annotated[
+        float,
+        Meta(ge=0, le=31_536_000, description="Time between looks at the files; 0: looked at when predicted from."),
+    ] = 0.0
+    max_rows: Annotated[int, Meta(ge=1, le=1 << 31, description="A table with more rows is not read.")] = 10_000_000
+    memory_bytes: Annotated[
+        int, Meta(ge=16 << 20, le=1 << 44, description="Memory that reading may take, beside the table itself.")
+    ] = 1 << 30
 
 
 class DataUrlConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -257,7 +292,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     server: Annotated[ServerConfig, Meta(description="The doors.")] = ServerConfig()
     repository: Annotated[RepositoryConfig, Meta(description="Where models are.")] = RepositoryConfig()
     models: Annotated[tuple[ModelConfig, ...], Meta(description="What differs for single models.")] = ()
-    datasets: Annotated[tuple[DatasetConfig, ...], Meta(description="Tables of data that belong to models.")] = ()
+    datasets: Annotated[tuple[DatasetConfig, ...], Meta(description="Tables to predict from.")] = ()
     data_url: Annotated[DataUrlConfig, Meta(description="What requests may have read.")] = DataUrlConfig()
     origin: Annotated[Any, Meta(description="Where it came from; no field of a file.")] = Origin()
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fastserve.config import tables
 from fastserve.config.allowed import anchored, read_entry
 from fastserve.config.fields import (
     Config,
@@ -48,7 +49,7 @@ def read_toml(path: Path, env: Mapping[str, str]) -> Config:
     config = source.convert(source.expand(raw, env))
     source.check_policies(config)
     source.check_names(config.models)
-    source.check_datasets(config)
+    tables.check(config, source.error)
     written = {model.name: frozenset(entry) for model, entry in zip(config.models, raw.get("models", ()), strict=True)}
     config = _resolve_paths(source.with_lines(config), path.absolute().parent)
     source.check_allowed(config.data_url)
@@ -64,7 +65,7 @@ def _resolve_paths(config: Config, base: Path) -> Config:
             found = tuple(str(base / path) for path in value) if option.many else str(base / value)
             sections[option.section] = replace(sections[option.section], **{option.field: found})
     models = tuple(_resolve_model(model, base) for model in config.models)
-    datasets = tuple(replace(one, source=anchored(one.source, base)) for one in config.datasets)
+    datasets = tuple(tables.resolved(one, base) for one in config.datasets)
     data_url = replace(config.data_url, allow=tuple(anchored(entry, base) for entry in config.data_url.allow))
     return replace(config, **sections, models=models, datasets=datasets, data_url=data_url)
 
@@ -140,13 +141,6 @@ class _Source(Struct, frozen=True):
         for keys, policy in policies:
             if isinstance(policy, dict) and (set(policy) != {"latest"} or policy["latest"] < 1):
                 raise self.error(keys, "expected {latest = n} with n at least 1")
-
-    def check_datasets(self, config: Config) -> None:
-        """A model's dataset is one of those there are."""
-        names = [one.name for one in config.datasets]
-        for i, model in enumerate(config.models):
-            if model.dataset is not None and model.dataset not in names:
-                raise self.error(("models", i, "dataset"), f'no [[datasets]] entry is named "{model.dataset}"')
 
     def check_allowed(self, data_url: DataUrlConfig) -> None:
         """Every entry names something."""

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import Config, ModelConfig, VersionPolicy
+from fastserve.datasets.shelf import Datasets
 from fastserve.engine.batcher import Answering, Batcher, too_late
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.control import Control, LocalControl
@@ -27,7 +28,7 @@ from fastserve.engine.load import Loaded, Tools, load_version
 from fastserve.engine.loader import Loader
 from fastserve.engine.plan import available_cpus, plan
 from fastserve.engine.registry import Registry
-from fastserve.engine.state import IndexEntry, Report, State, View, index_of
+from fastserve.engine.state import IndexEntry, Report, State, Told, View, index_of
 from fastserve.engine.timer import Timer
 from fastserve.errors import DeadlineExceeded
 from fastserve.metrics import Metrics
@@ -35,6 +36,10 @@ from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
 
 _here = threading.local()
 """`held`: on a thread that gathers, the tickets held back so far."""
+
+
+DATASETS_AREA = "datasets"
+"""Of settings: by dataset, when a call last asked to read it again."""
 
 
 class Pending(Protocol):
@@ -76,6 +81,9 @@ class Engine:
         self._tools = Tools(self.executor, self._timer, self._answering, clock, self.metrics)
         self._registry = Registry(self._load, self._tell_changed)
         self.loader = Loader(self._bring_about)
+        self.datasets = Datasets(config.datasets, self.executor.post, clock)
+        """Tables that models are predicted from."""
+        self._refreshed: dict[str, Any] = {}
         self._state = State()
         self._at_start: tuple[str, ...] | None = None
         self.draining = False
@@ -92,6 +100,8 @@ class Engine:
     def start(self, on_started: Callable[[], None] = lambda: None) -> None:
         """Begin to load; returns at once. `on_started` is called on the loading thread when the first look is through."""
         self._on_started.append(on_started)
+        self.when_changed(self._refresh_datasets)
+        self.datasets.start()
         self.loader.start()
         self.control.start()
 
@@ -99,6 +109,7 @@ class Engine:
         """Let every version go and end the threads; what still waits is answered."""
         self.control.stop()
         self.loader.stop()
+        self.datasets.stop()
         self._registry.unload_all()
         self.executor.stop()
         self._timer.stop()
@@ -160,6 +171,9 @@ class Engine:
 
     def gather(self, work: Callable[[], None]) -> None:
         """Do `work`, which submits on this thread; what is short is held back meanwhile, and run together afterwards."""
+        if getattr(_here, "held", None) is not None:
+            work()  # held back with what the door gathers
+            return
         held: dict[Batcher, list[Ticket]] = {}
         _here.held = held
         try:
@@ -199,6 +213,10 @@ class Engine:
         done = threading.Event()
         self.control.refresh(lambda _: done.set())
         done.wait()
+
+    def refresh_dataset(self, name: str, told: Told) -> None:
+        """Have every worker read that dataset again, soon; told when all of them are about to."""
+        self.control.change(DATASETS_AREA, told, {name: self.clock()})
 
     def look_soon(self) -> None:
         """Look at the repository; does not wait for it."""
@@ -300,6 +318,13 @@ class Engine:
         loaded = load_version(config, version, path, share, self._tools, gone)
         self._batchers.add(loaded.lease.batcher)
         return loaded
+
+    def _refresh_datasets(self) -> None:
+        """Read again what calls have asked to; `settings` says when they did."""
+        for name, asked in self.settings(DATASETS_AREA).items():
+            if self._refreshed.get(name) != asked:
+                self._refreshed[name] = asked
+                self.datasets.refresh(name)
 
     def _answering(self) -> AbstractContextManager[None]:
         return self.answering()
