@@ -124,6 +124,9 @@ class TensorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     reshape: Annotated[
         tuple[int, ...] | None, Meta(description="What the graph takes or gives instead of shape, element for element.")
     ] = None
+    content_type: Annotated[
+        str, Meta(description="MLServer's: np, pd, str, base64 or datetime, of requests that do not say.")
+    ] = ""
     where: Annotated[str, Meta(description="Where that is said, for messages.")] = ""
 
 
@@ -198,6 +201,9 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         tuple[str, ...],
         Meta(description="Names of the columns of a model's one wide input, or of its inputs, in order."),
     ] = ()
+    content_type: Annotated[
+        str, Meta(description="MLServer's content type of requests that do not say: np, pd, str, base64 or datetime.")
+    ] = ""
     image: Annotated[ImageConfig | None, Meta(description="How images become its input.")] = None
     dataset: Annotated[
         str | None,

@@ -25,7 +25,6 @@ _UNAPPLIED = {
 }
 _UNAPPLIED_PARAMETERS = {
     "format": "a model's file says what it is",
-    "content_type": "requests say what they hold",
     "environment_tarball": "no Python of the model's runs",
     "environment_path": "no Python of the model's runs",
     "inference_pool_gid": "see --workers",
@@ -33,15 +32,21 @@ _UNAPPLIED_PARAMETERS = {
 }
 
 
+class _TensorParameters(Struct):
+    content_type: str | None = None
+
+
 class _Tensor(Struct):
     name: str = ""
     datatype: str = ""
     shape: tuple[int, ...] | None = None
+    parameters: _TensorParameters | None = None
 
 
 class _Parameters(Struct):
     uri: str | None = None
     version: str | int | None = None
+    content_type: str | None = None
 
 
 class _Settings(Struct):
@@ -76,6 +81,8 @@ def read_settings(path: Path) -> FolderSettings:
         bounded(values, "max_batch_rows", settings.max_batch_size, notes, str(path))
     if settings.max_batch_size > 1 and settings.max_batch_time:  # as there: neither does anything without the other
         bounded(values, "max_queue_delay_us", round(settings.max_batch_time * 1e6), notes, str(path))
+    if parameters.content_type:
+        values["content_type"] = parameters.content_type
     for target, tensors in (("inputs", settings.inputs), ("outputs", settings.outputs)):
         if tensors:
             values[target] = tuple(_tensor(tensor, f"{path}: {target}") for tensor in tensors)
@@ -96,7 +103,12 @@ def _tensor(tensor: _Tensor, where: str) -> TensorConfig:
     if not tensor.name:
         raise ConfigError(f"{where}: each needs a name")
     return TensorConfig(
-        name=tensor.name, datatype=tensor.datatype, shape=tensor.shape or None, batched=None, where=where
+        name=tensor.name,
+        datatype=tensor.datatype,
+        shape=tensor.shape or None,
+        batched=None,
+        content_type=(tensor.parameters and tensor.parameters.content_type) or "",
+        where=where,
     )
 
 

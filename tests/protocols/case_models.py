@@ -56,6 +56,11 @@ name = "named"
 features = ["a", "b c", "d"]
 
 [[models]]
+name = "typed"
+features = ["a", "b"]
+content_type = "pd"
+
+[[models]]
 name = "channels_first"
 image = { mean = [10, 20, 30], scale = 0.5 }
 
@@ -81,6 +86,7 @@ def write_repository(root: Path) -> Path:
     _write(models, "four", 1, _identity(TensorProto.FLOAT, ["N", 4]))
     _write(models, "named", 1, _identity(TensorProto.FLOAT, ["N", 3]))
     _write(models, "told", 1, _identity(TensorProto.INT64, ["N", 2]), {"feature_names": '["p", "q"]'})
+    _write(models, "typed", 1, _identity(TensorProto.FLOAT, ["N", 2]))
     _write(models, "columns", 1, _columns())
     _write(models, "channels_first", 1, _identity(TensorProto.FLOAT, ["N", 3, 2, 2]))
     _write(models, "flat_image", 1, _identity(TensorProto.UINT8, ["N", 4]))

@@ -10,6 +10,7 @@ from msgspec import Struct
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidJson, InvalidRequest, InvalidTensor, quoted
 from fastserve.protocols.oip import parameters
+from fastserve.protocols.oip.errors import ContentTyped
 from fastserve.protocols.oip.plan import STRING, Form, InferPlan
 from fastserve.protocols.oip.tensors import Behind, Hole, InputReader, OutputReader
 from fastserve.types import Tensor
@@ -80,6 +81,8 @@ class Envelope:
             raise InvalidRequest(f'the request has no "inputs"; the model takes {self.plan.takes}')
         if self.text[cursor.offset :].strip(WHITE_SPACE):
             raise InvalidJson("more text follows the top value", cursor.offset)
+        if self.plan.always_typed and self.plan.heeds_types:
+            raise ContentTyped
         return self._asked()
 
     def _asked(self) -> Asked:
@@ -116,6 +119,8 @@ def _read_parameters(envelope: Envelope) -> None:
     envelope.parameters = parameters.read_parameters(
         envelope.cursor, "$.parameters", parameters.REQUEST, scalars_only=True
     )
+    if envelope.plan.heeds_types and parameters.is_typed(envelope.parameters):
+        raise ContentTyped
 
 
 def _read_inputs(envelope: Envelope) -> None:

@@ -27,6 +27,10 @@ class NotReady(InvalidRequest):
     """Asked whether a model is ready: it is not. (Running it is another question, with another answer.)"""
 
 
+class ContentTyped(InvalidRequest):
+    """A request with content types: to be read by them. Never told to clients."""
+
+
 class NoSuchVersion(FastServeError):
     """A path with a version that is no number."""
 

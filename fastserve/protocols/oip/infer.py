@@ -14,7 +14,7 @@ from functools import partial
 
 from fastserve.engine.engine import Engine, Lease, Pending
 from fastserve.engine.executor import on_executor_thread
-from fastserve.errors import FastServeError, InvalidRequest, InvalidTensor
+from fastserve.errors import FastServeError, InvalidTensor
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Light, Route
 from fastserve.protocols.oip.binary import LENGTH_HEADER
@@ -23,7 +23,7 @@ from fastserve.protocols.oip.elsewhere import Reader
 from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.event import read_event
 from fastserve.protocols.oip.explain import Explainer
-from fastserve.protocols.oip.flavour import Flavour, flavour_of, hint
+from fastserve.protocols.oip.flavour import Flavour, flavour_of
 from fastserve.protocols.oip.later import Later
 from fastserve.protocols.oip.models import TARGET, find
 from fastserve.protocols.oip.plan import plan_of
@@ -73,12 +73,7 @@ class Inference:
         plan = plan_of(lease)
         try:
             asked, form, order = decode_infer(request, plan)
-        except FastServeError as error:
-            if flavour_of(request) is Flavour.TENSORS:
-                more = hint(request)
-                if more:
-                    raise InvalidRequest(f"{error}{more}") from error
-                raise
+        except FastServeError:  # it may be another kind of body; if not, it is read again, and told again what is wrong
             return self._read(lease, request, reply, self._submit, dicts=False)
         answer = reply.then(encode_infer, plan, form, asked.id)
         if self._tracing.active:

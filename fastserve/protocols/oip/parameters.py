@@ -14,6 +14,9 @@ MAX_NATURAL = 2**64 - 1
 MAX_TIMEOUT_NS = 2**62
 """Some 146 years; more does not fit a clock."""
 
+CONTENT_TYPES = frozenset({"np", "pd", "str", "base64", "datetime"})
+"""MLServer's, as far as they are heeded: see `typed`."""
+
 Found = dict[str, Any]
 """Parameters by name."""
 
@@ -29,6 +32,7 @@ def _is_natural(value: Any) -> bool:
 FLAG: Rule = ("true or false", lambda value: isinstance(value, bool))
 NATURAL: Rule = (f"integer from 0 to {MAX_NATURAL}", _is_natural)
 TEXT: Rule = ("string", lambda value: isinstance(value, str))
+ANYTHING: Rule = ("anything", lambda _: True)
 SEQUENCE_ID: Rule = (f"string or {NATURAL[0]}", lambda value: isinstance(value, str) or _is_natural(value))
 
 REQUEST: Mapping[str, Rule] = {
@@ -39,11 +43,16 @@ REQUEST: Mapping[str, Rule] = {
     "sequence_id": SEQUENCE_ID,
     "sequence_start": FLAG,
     "sequence_end": FLAG,
+    "content_type": ANYTHING,
 }
-INPUT: Mapping[str, Rule] = {"binary_data_size": NATURAL, "shared_memory_region": TEXT}
+INPUT: Mapping[str, Rule] = {
+    "binary_data_size": NATURAL,
+    "shared_memory_region": TEXT,
+    "content_type": ANYTHING,
+}
 OUTPUT: Mapping[str, Rule] = {"binary_data": FLAG, "shared_memory_region": TEXT, "classification": NATURAL}
 
-OBJECTS = frozenset({"headers"})
+OBJECTS = frozenset({"headers", "background"})
 """Parameters of a request that some clients fill with objects: reserved, and not looked at."""
 
 
@@ -64,6 +73,12 @@ def read_parameters(cursor: Cursor, path: str, rules: Mapping[str, Rule], *, sca
         else:
             cursor.skip()
     return found
+
+
+def is_typed(found: Found) -> bool:
+    """Whether there is a content type that is heeded."""
+    told = found.get("content_type")
+    return isinstance(told, str) and told in CONTENT_TYPES
 
 
 def _read(cursor: Cursor, path: str, rule: Rule) -> Any:

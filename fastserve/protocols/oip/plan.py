@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fastserve.config import ModelConfig
 from fastserve.engine.lease import Lease
 from fastserve.http.message import Headers
 from fastserve.protocols.oip.classification import Ranking
@@ -99,6 +100,10 @@ class InferPlan(Struct, frozen=True):
     """The latest of them, with its length as the header says it: mostly the next one's too."""
     templates: "list[Template]"
     """The other requests of late, the newest first."""
+    heeds_types: bool = True
+    """Whether a request that has content types is another matter: `typed` reads it."""
+    always_typed: bool = False
+    """Whether all of them have, by the model's configuration."""
 
     def form(self, wishes: tuple[Wish, ...]) -> Form:
         """The form of these outputs in this order."""
@@ -151,7 +156,12 @@ def _make_plan(lease: Lease) -> InferPlan:
         asked={},
         latest=[],
         templates=[],
+        always_typed=_has_types(lease.config),
     )
+
+
+def _has_types(config: ModelConfig) -> bool:
+    return bool(config.content_type or any(one.content_type for one in config.inputs))
 
 
 def keep(kept: dict[Key, Value], key: Key, value: Value) -> None:

@@ -6,21 +6,27 @@ Pure.
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastserve.engine.lease import Lease
-from fastserve.errors import InvalidTensor
+from fastserve.errors import FastServeError, InvalidRequest, InvalidTensor
 from fastserve.http.message import Request, Response
 from fastserve.protocols.oip.binary import raw_tensor
 from fastserve.protocols.oip.decode import decode_infer, located
 from fastserve.protocols.oip.dicts import read_dicts
 from fastserve.protocols.oip.encode import encode_infer
+from fastserve.protocols.oip.errors import ContentTyped
 from fastserve.protocols.oip.explanation import Explanation, as_lists, as_tensors
-from fastserve.protocols.oip.flavour import IMAGE, Flavour, flavour_of, media_type
+from fastserve.protocols.oip.flavour import IMAGE, Flavour, flavour_of, hint, media_type
 from fastserve.protocols.oip.images import image_tensor
 from fastserve.protocols.oip.plain import Plain, PlainPlan, located_plain, plain_plan, read_plain, read_rows
 from fastserve.protocols.oip.plain_answer import encode_plain, event_id, timestamp
 from fastserve.protocols.oip.plan import Form, InferPlan, plan_of
+from fastserve.protocols.oip.typed import read_typed
 from fastserve.types import InferRequest, InferResult, Tensor
+
+CONTENT_TYPE = b'"content_type"'
+"""Without it, a body has no content types."""
 
 
 class Question(Protocol):
@@ -97,8 +103,27 @@ def read_question(request: Request, lease: Lease, *, dicts: bool) -> Question | 
         return _binary(request, lease)
     if flavour is Flavour.PLAIN:
         return _plain(request, lease, dicts)
+    return _tensors(request, lease)
+
+
+def _tensors(request: Request, lease: Lease) -> TensorQuestion:
     plan = plan_of(lease)
-    return TensorQuestion(*_decoded(request, plan))
+    try:
+        return TensorQuestion(*_decoded(request, plan))
+    except FastServeError as error:
+        is_typed = isinstance(error, ContentTyped)
+        may_be = is_typed or plan.always_typed or CONTENT_TYPE in request.body
+        typed = read_typed(request, lease) if may_be else None
+        if typed is not None:
+            return TensorQuestion(*typed)
+        if is_typed:  # of a kind that means nothing here
+            return TensorQuestion(
+                *_decoded(request, replace(plan, heeds_types=False, asked={}, latest=[], templates=[]))
+            )
+        more = hint(request)
+        if more:
+            raise InvalidRequest(f"{error}{more}") from error
+        raise
 
 
 def read_elsewhere(request: Request, lease: Lease, found: Elsewhere, *, dicts: bool) -> Question:

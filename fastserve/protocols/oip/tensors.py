@@ -17,7 +17,7 @@ from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidTensor, quoted
 from fastserve.protocols.oip import parameters
 from fastserve.protocols.oip.classification import UNRANKED
-from fastserve.protocols.oip.errors import NotOffered
+from fastserve.protocols.oip.errors import ContentTyped, NotOffered
 from fastserve.protocols.oip.plan import InferPlan, InputPlan
 from fastserve.protocols.oip.schema import DATATYPES, shape_text
 from fastserve.types import DType, Tensor
@@ -148,6 +148,8 @@ class InputReader:
         found = parameters.read_parameters(self._cursor, f"{self._path}.parameters", parameters.INPUT)
         if "shared_memory_region" in found:
             raise NotOffered(f"shared memory is not served; send the data itself - at `{self._path}.parameters`")
+        if self._plan.heeds_types and parameters.is_typed(found):
+            raise ContentTyped
         self._size = found.get("binary_data_size", -1)
 
     def _read_data(self) -> None:
