@@ -72,11 +72,19 @@ class Web:
             target = self._hop(url, limits)
             if isinstance(target, tuple):
                 return target
-            url = urljoin(url, target)
-            scheme, _rest = checked(url)
-            if scheme not in WEB_PORTS or not self.allows(url):
-                raise Forbidden(REDIRECTED)
+            url = self._redirected(url, target)
         raise InvalidRequest(f"data_url redirects more than {MAX_REDIRECTS} times")
+
+    def _redirected(self, url: str, target: str) -> str:
+        """The URL that a redirect leads to. Raises Forbidden, InvalidRequest."""
+        try:
+            url = urljoin(url, target)
+        except ValueError as error:
+            raise InvalidRequest("data_url redirects to what is no URL") from error
+        scheme, _ = checked(url)
+        if scheme not in WEB_PORTS or not self.allows(url):
+            raise Forbidden(REDIRECTED)
+        return url
 
     def _hop(self, url: str, limits: Limits) -> tuple[bytes, str] | str:
         """What one request is answered: body and type, or where else to look."""
@@ -85,35 +93,33 @@ class Web:
         if prefix is None:
             raise Forbidden(REDIRECTED)
         try:
-            with closing(self._connection(parts, prefix, limits)) as connection:
-                return _asked(connection, parts, limits)
+            with closing(self._connected(parts, prefix, limits)) as sock:
+                return _asked(sock, parts, limits)
         except TimeoutError as error:
             raise DeadlineExceeded("what data_url names was not read in time ([data_url] timeout_ms)") from error
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise InvalidRequest(UNREACHABLE) from error
 
-    def _connection(self, parts: SplitResult, prefix: WebPrefix, limits: Limits) -> http.client.HTTPConnection:
+    def _connected(self, parts: SplitResult, prefix: WebPrefix, limits: Limits) -> socket.socket:
         """A connection to an address that was checked, under the name that was asked for."""
         addresses = self._resolve(prefix.host, prefix.port)
         if not all(self._may_reach(address, prefix) for address in addresses):
             raise Forbidden(PRIVATE)
-        sock = self._connected(addresses, prefix, limits)
-        try:
-            if parts.scheme == "https":
-                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=prefix.host)
-            connection = http.client.HTTPConnection(prefix.host, prefix.port)
-            connection.sock = _Wire(sock, limits)
-        except BaseException:
-            sock.close()
-            raise
-        return connection
+        sock = self._first_of(addresses, prefix.port, limits)
+        if parts.scheme == "https":
+            try:
+                return ssl.create_default_context().wrap_socket(sock, server_hostname=prefix.host)
+            except BaseException:
+                sock.close()
+                raise
+        return sock
 
-    def _connected(self, addresses: list[str], prefix: WebPrefix, limits: Limits) -> socket.socket:
-        """To the first of the addresses that answers."""
+    def _first_of(self, addresses: list[str], port: int, limits: Limits) -> socket.socket:
+        """A connection to the first of the addresses that answers."""
         failure = OSError("no address")
         for address in addresses:
             try:
-                return self._connect((address, prefix.port), limits.seconds_left())
+                return self._connect((address, port), limits.seconds_left())
             except OSError as error:
                 failure = error
         raise failure
@@ -160,7 +166,7 @@ class _Timed(io.RawIOBase):
 
 
 class _Wire:
-    """What http.client asks of a socket."""
+    """What http.client asks of a socket. Closing is ours: http.client does when the head is read."""
 
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self._sock = sock
@@ -174,10 +180,12 @@ class _Wire:
         return io.BufferedReader(_Timed(self._sock, self._limits))
 
     def close(self) -> None:
-        self._sock.close()
+        pass
 
 
-def _asked(connection: http.client.HTTPConnection, parts: SplitResult, limits: Limits) -> tuple[bytes, str] | str:
+def _asked(sock: socket.socket, parts: SplitResult, limits: Limits) -> tuple[bytes, str] | str:
+    connection = http.client.HTTPConnection(parts.netloc)
+    connection.sock = _Wire(sock, limits)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
     for name, value in {"Host": parts.netloc, **HEADERS}.items():
