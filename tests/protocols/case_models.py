@@ -97,6 +97,7 @@ def write_repository(root: Path) -> Path:
     _write(models, "pair", 1, _pair())
     _write(models, "scalar", 1, _scalar())
     _write(models, "unequal", 1, _unequal())
+    _write(models, "unasked", 1, _identity(TensorProto.FLOAT, ["N"]))
     _write(models, "scores", 1, _identity(TensorProto.FLOAT, ["N", 3]))
     _write(models, "eight", 1, _identity(TensorProto.INT8, ["N", 3]))
     _write(models, "wide", 1, _identity(TensorProto.FLOAT, ["N", "width"]))

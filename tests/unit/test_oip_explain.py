@@ -80,6 +80,23 @@ def mixed() -> Any:
     )
 
 
+def product() -> Any:
+    """The sum of 40 values and the product of the first two of them."""
+    weights = [graphs.weight("axes", np.array([1], np.int64)), graphs.weight("two", np.array([2], np.int64))]
+    weights.append(graphs.weight("zero", np.array([0], np.int64)))
+    return graphs.build(
+        [
+            graphs.node("Slice", "x zero two axes", "pair"),
+            graphs.node("ReduceProd", "pair", "product", axes=[1], keepdims=0),
+            graphs.node("ReduceSum", "x axes", "sum", keepdims=0),
+            graphs.node("Add", "sum product", "y"),
+        ],
+        [graphs.tensor("x", ["N", 40])],
+        [graphs.tensor("y", ["N"])],
+        weights,
+    )
+
+
 def alone() -> Any:
     """Rows that influence each other when they run together: each must be asked alone."""
     return graphs.build(
@@ -98,7 +115,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiDoor]:
         "alone": alone(),
         "undescribed": models.identity(T.FLOAT, ("N", 2)),
         "words": models.identity(T.STRING),
-        "wide": models.identity(T.FLOAT, ("N", 40)),
+        "wide": product(),
         "scalar": models.identity(T.FLOAT, ()),
     }.items():
         models.save(model, root / "models" / name / "1")
@@ -186,14 +203,14 @@ def test_many_features_are_sampled_and_still_add_up(door: AsgiDoor, samples: int
     parameters = {"background": background.tolist()} | ({"samples": samples} if samples else {})
     found = explained(door, "wide", {"inputs": row.tolist(), "parameters": parameters})
     values, base = np.array(found["outputs"]), np.array(found["base_values"])
-    assert values.shape == (1, 40, 40)
-    np.testing.assert_allclose(values.sum(axis=2) + base, row, atol=1e-3)
+    assert values.shape == (1, 40)
+    np.testing.assert_allclose(values.sum(axis=1) + base, row.sum(axis=1) + row[:, 0] * row[:, 1], atol=1e-3)
 
 
 MISTAKES = [
     ("wide", {"inputs": [[0.0] * 40]}, 400, "$.parameters.background"),
     ("undescribed", {"inputs": [[0, 1]]}, 400, "log says why"),
-    ("words", {"inputs": ["a"], "parameters": {"background": ["b"]}}, 400, "holds numbers"),
+    ("words", {"inputs": ["a", "b"], "parameters": {"background": ["b", "c"]}}, 400, "holds numbers"),
     ("scalar", {"inputs": [1], "parameters": {"background": [2]}}, 400, "axis of rows"),
     ("linear", {"inputs": [[1, 2]]}, 400, "$.inputs"),
     ("linear", {"inputs": []}, 400, "$.inputs"),

@@ -4,7 +4,6 @@ Pure. Memory: what goes out is made in place.
 """
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from fastserve._ext import jsonwrite
@@ -80,5 +79,5 @@ def _output(name: str) -> OutputPlan:
 
 
 def _nested(tensors: dict[str, Tensor], plan: PlainPlan) -> bytes:
-    parts = [jsonwrite.tensor(b"", np.ascontiguousarray(one), DOUBLE, False, b"") for one in tensors.values()]
+    parts = [jsonwrite.tensor(b"", one, DOUBLE, False, b"") for one in tensors.values()]
     return parts[0] if len(plan.outputs) == 1 else b"[" + b",".join(parts) + b"]"
