@@ -13,6 +13,7 @@ from fastserve.errors import FastServeError
 from fastserve.http.message import Response
 from fastserve.http.routes import Route
 from fastserve.protocols.oip import errors
+from fastserve.protocols.oip.generate import Generate
 from fastserve.protocols.oip.infer import Inference
 from fastserve.protocols.oip.inspect import Inspection
 from fastserve.protocols.oip.mlrun import Mlrun
@@ -34,6 +35,7 @@ FAMILIES: tuple[Callable[[Engine], Family], ...] = (
     Server,
     Mlrun,
     Inference,
+    Generate,
     Inspection,
     Repository,
     Settings,
