@@ -201,6 +201,7 @@ class Metrics:
         self._page = np.zeros(0, np.int64)
         self._page_at = 0
         self._used_cells = 0
+        self._on_removed: list[Callable[[Mapping[str, str]], None]] = []
 
     def counter(self, name: str, text: str, labels: Mapping[str, str]) -> Counter:
         """Answer the counter of that name (it ends in `_total`) and labels, made when it is not there."""
@@ -264,13 +265,19 @@ class Metrics:
             self._asked[name] = _Asked(text, label_names, read, over)
 
     def remove(self, labels: Mapping[str, str]) -> None:
-        """Drop every series that has all of these labels, in every family."""
+        """Drop every series that has all of these labels, in every family. Who keeps meters is told (`when_removed`)."""
         wanted = set(_identity(labels))
         with self._lock:
             for family in self._families.values():
                 for identity in [identity for identity in family.series if wanted <= set(identity)]:
                     del family.series[identity]
             self._source.dropped(dict(wanted))
+        for call in self._on_removed:
+            call(labels)
+
+    def when_removed(self, call: Callable[[Mapping[str, str]], None]) -> None:
+        """Have `call` called with the labels of what is dropped: meters that are kept would count for nobody."""
+        self._on_removed.append(call)
 
     def text(self) -> bytes:
         """Everything, in Prometheus text exposition format."""

@@ -74,12 +74,14 @@ class Engine:
         self._config = config
         self._cpus = available_cpus()
         self.executor = Executor(max(2, self._cpus))
+        # Freeing a session holds the GIL (160 MB: 25 ms): a thread that stands back would be taken off the CPU meanwhile.
+        self._closer = Executor(1, "closer", stands_back=False)
         self._timer = Timer(clock)
         self.at = self._timer.at
         self.answering: Answering = nullcontext
         """What is around the answers of one batch; a door may set it."""
-        self._tools = Tools(self.executor, self._timer, self._answering, clock, self.metrics)
-        self._registry = Registry(self._load, self._tell_changed)
+        self._tools = Tools(self.executor, self._closer, self._timer, self._answering, clock, self.metrics)
+        self._registry = Registry(self._load, self._tell_changed, self._forget)
         self.loader = Loader(self._bring_about)
         self.datasets = Datasets(config.datasets, self.executor.post, clock)
         """Tables that models are predicted from."""
@@ -112,6 +114,7 @@ class Engine:
         self.datasets.stop()
         self._registry.unload_all()
         self.executor.stop()
+        self._closer.stop()
         self._timer.stop()
         for batcher in list(self._batchers):
             batcher.close()
@@ -328,6 +331,10 @@ class Engine:
 
     def _answering(self) -> AbstractContextManager[None]:
         return self.answering()
+
+    def _forget(self, model: str, version: int) -> None:
+        """A version is gone for good: what was counted for it alone goes too."""
+        self.metrics.remove({"model": model, "version": str(version)})
 
     def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
         rows: list[tuple[tuple[str, ...], float]] = []

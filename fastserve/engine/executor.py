@@ -1,7 +1,7 @@
 """The threads that do what would hold up a door: long runs, big bodies.
 
-Thread: owns `count` of them, each at lower priority than the doors', so that small requests are answered while big ones are
-worked on.
+Thread: owns `count` of them, at lower priority than the doors' unless said otherwise, so that small requests are answered
+while big ones are worked on.
 Memory: an unbounded queue of callables; what they hold is bounded by the batch queues and the doors' body limits.
 """
 
@@ -19,9 +19,10 @@ _here = threading.local()
 class Executor:
     """Threads that take callables in order."""
 
-    def __init__(self, count: int, name: str = "executor") -> None:
+    def __init__(self, count: int, name: str = "executor", *, stands_back: bool = True) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._name = name
+        self._stands_back = stands_back
         self._threads: list[threading.Thread] = []
         self.grow(count)
 
@@ -45,7 +46,8 @@ class Executor:
                 thread.join()
 
     def _serve(self) -> None:
-        stand_back()
+        if self._stands_back:
+            stand_back()
         _here.is_executor = True
         while (work := self._work.get()) is not None:
             try:

@@ -1,7 +1,7 @@
 """A served version, as its users hold it.
 
 The reference is the lease: whoever holds one keeps the version alive, from lookup until the answer is encoded; when the
-last one is let go, the version's session is closed on an executor thread. No count to keep, none to get wrong.
+last one is let go, the version's session is closed on a thread of its own. No count to keep, none to get wrong.
 """
 
 from typing import Any

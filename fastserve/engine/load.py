@@ -44,6 +44,7 @@ class Tools(Struct, frozen=True):
     """What every version of every model shares in one process."""
 
     executor: Executor
+    closer: Executor
     alarm: Alarm
     answering: Answering
     clock: Clock
@@ -83,8 +84,8 @@ def load_version(
         model.close()
         gone()
 
-    # The last holder may be a door's thread; freeing a session takes milliseconds, so an executor thread does it.
-    weakref.finalize(lease, tools.executor.post, close).atexit = False
+    # The last holder may be a door's thread, and freeing a session takes milliseconds.
+    weakref.finalize(lease, tools.closer.post, close).atexit = False
     return Loaded(lease, model.providers, plan)
 
 

@@ -91,8 +91,10 @@ class _Model:
         self.versions: dict[int, _Version] = {}
         self.serving: Mapping[int, Lease] = {}
         self.latest: Lease | None = None
-        self.labels: Mapping[str, int] = {}
+        # With their leases: looked up in two steps, a label could name a version that is let go in between.
+        self.labels: Mapping[str, Lease] = {}
         self.draining: dict[int, int] = {}
+        self.ever: set[int] = set()
         self._counting = threading.Lock()
 
     def begin_drain(self, number: int) -> None:
@@ -107,13 +109,30 @@ class _Model:
             if left > 0:
                 self.draining[number] = left
 
+    def take_gone(self) -> set[int]:
+        """Versions that were loaded once and nobody knows any more; each is told once."""
+        gone = self.ever - self.versions.keys() - self.draining.keys()
+        self.ever -= gone
+        return gone
+
 
 class Registry:
-    """All models of one process, by name and alias. `changed` is called, on any thread, when a status may be another."""
+    """All models of one process, by name and alias.
 
-    def __init__(self, load: Load, changed: Callable[[], None] = lambda: None) -> None:
+    `changed` is called, on any thread, when a status may be another; `forget`, between two loads, for each version that is
+    gone for good, some time after it is.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        changed: Callable[[], None] = lambda: None,
+        forget: Callable[[str, int], None] = lambda _model, _version: None,
+    ) -> None:
         self._load = load
         self._changed = changed
+        self._forget = forget
+        self._leaving: list[_Model] = []
         self._models: dict[str, _Model] = {}
         self._by_name: Mapping[str, _Model] = {}
         self._newest: Mapping[str, Lease] = {}
@@ -132,9 +151,10 @@ class Registry:
         if version is None and label is None:
             raise _none_serves(model, entry)
         if label is not None:
-            version = entry.labels.get(label)
-            if version is None:
+            labelled = entry.labels.get(label)
+            if labelled is None:
                 raise LabelNotFound(model, label)
+            return labelled
         lease = entry.serving.get(version) if version is not None else None
         if lease is None:
             raise VersionNotFound(model, version)
@@ -196,13 +216,25 @@ class Registry:
         with self._reconciling:
             for name in [name for name in self._models if name not in disk]:
                 _log.info("model %s: gone from the repository", name)
-                self._publish(self._models.pop(name), [])
+                self._leaving.append(self._models.pop(name))
+                self._publish(self._leaving[-1], [])
             for name, found in disk.items():
                 entry = self._models.setdefault(name, _Model(found))
                 entry.disk = found
             self._index()
             for name in disk:
                 self._reconcile_model(self._models[name])
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """What is kept for each version must not grow with every version that ever was."""
+        for entry in [*self._models.values(), *self._leaving]:
+            name = entry.disk.config.name
+            now = self._models.get(name)
+            for number in entry.take_gone():
+                if now is None or now is entry or number not in now.versions:
+                    self._forget(name, number)
+        self._leaving = [entry for entry in self._leaving if entry.ever]
 
     def unload_all(self) -> None:
         """Let every version go."""
@@ -287,6 +319,7 @@ class Registry:
             entry.begin_drain(number)
         entry.versions[number] = fresh
         self._served.add(config.name)
+        entry.ever.add(number)
         # Published at once, beside the versions that it replaces: those go when all of the model's are loaded.
         self._publish(entry, sorted({*entry.serving, number}))
         _log.info("model %s version %d: ready", config.name, number)
@@ -314,8 +347,9 @@ class Registry:
         entry.latest = None if newest is None else serving[newest]
         wanted = entry.disk.config.labels
         # A label keeps its old target until the new one is up.
-        labels = {k: v if v in serving else entry.labels.get(k, v) for k, v in wanted.items()}
-        entry.labels = {k: v for k, v in labels.items() if v in serving}
+        targets = {k: v for k, v in wanted.items() if v in serving}
+        kept = {k: old.version for k, old in entry.labels.items() if k in wanted and old.version in serving}
+        entry.labels = {label: serving[number] for label, number in {**kept, **targets}.items()}
         for number, version in list(entry.versions.items()):
             if version.loaded is not None and number not in serving:
                 entry.begin_drain(number)

@@ -5,7 +5,7 @@ Thread: any. A route runs on the door's own thread, or, when its body is big or 
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from fastserve._ext.meters import Counter, Histogram
@@ -74,6 +74,7 @@ class Site:
         self._metrics = metrics
         self._counters: dict[tuple[str, Subject, int], Counter] = {}
         self._times: dict[tuple[str, str], Histogram] = {}
+        metrics.when_removed(self._forget)
 
     def declared_bytes(self, headers: HeaderMap) -> int | None:
         """The length that the headers declare. Raises PayloadTooLarge, InvalidRequest."""
@@ -198,6 +199,12 @@ class Site:
         if reason is not None:
             text = "Requests refused for want of time, room or readiness."
             self._metrics.counter("fastserve_refused_total", text, {"reason": reason}).add(1)
+
+    def _forget(self, labels: Mapping[str, str]) -> None:
+        """Versions come and go: what is kept for each goes with it."""
+        subject = (labels.get("model"), labels.get("version"))
+        for key in [key for key in list(self._counters) if key[1] == subject]:
+            self._counters.pop(key, None)
 
     def _counter(self, protocol: str, subject: Subject, status: int) -> Counter:
         model, version = subject

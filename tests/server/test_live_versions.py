@@ -27,8 +27,9 @@ def statuses(server: ServerProcess, model: str = "m") -> dict[int, str]:
     return {int(line["version"]): line["state"] for line in body["model_version_status"]}
 
 
-def test_versions_come_break_and_go_under_load_and_no_request_fails(folder: Path):
-    with ServerProcess(str(folder), "--poll-seconds", "0.1") as server:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_versions_come_break_and_go_under_load_and_no_request_fails(folder: Path, workers: str):
+    with ServerProcess(str(folder), "--poll-seconds", "0.1", "--workers", workers) as server:
         with Load(server, clients=4) as load:
             for version in (2, 3):
                 models.save(times(version), folder / "m" / str(version))

@@ -248,3 +248,11 @@ def test_a_tally_says_how_several_are_one() -> None:
 
     together = combined([counted(5), counted(3)])
     assert {family.name: family.points[0].values for family in together} == {"sums": (8, 8), "last": (5,)}
+
+
+def test_who_keeps_meters_is_told_what_is_removed() -> None:
+    metrics = Metrics()
+    removed: list[object] = []
+    metrics.when_removed(removed.append)
+    metrics.remove({"model": "m", "version": "1"})
+    assert removed == [{"model": "m", "version": "1"}]

@@ -1,6 +1,8 @@
 """What is on disk becomes what is served: new versions, broken ones, removed ones, labels, one step at a time."""
 
 import gc
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ class Disk:
         self.loads: list[str] = []
         self.gone: list[Any] = []
         self.while_loading: Any = None
-        self.registry = Registry(self._load)
+        self.forgotten: list[str] = []
+        self.registry = Registry(self._load, forget=lambda model, version: self.forgotten.append(f"{model}/{version}"))
 
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Any) -> Any:
         self.loads.append(f"{config.name}/{version}")
@@ -266,3 +269,71 @@ def test_an_old_version_drains_until_its_last_lease_ends():
     gc.collect()
     disk.gone[0]()
     assert [s.version for s in disk.registry.status("m")] == [2]
+
+
+def test_versions_that_are_gone_for_good_are_forgotten_once_nobody_holds_them():
+    disk = repository(1)
+    disk.models["m"] = {2: "v2"}
+    disk.look()
+    assert disk.forgotten == [], "somebody may still hold it"
+    disk.gone[0]()
+    disk.look()
+    disk.look()
+    assert disk.forgotten == ["m/1"]
+
+
+def test_a_version_that_is_loaded_again_is_not_forgotten():
+    disk = repository(1)
+    disk.models["m"] = {1: "v1 changed"}
+    disk.look()
+    disk.gone[0]()
+    disk.look()
+    disk.models = {}
+    disk.look()
+    disk.models = {"m": {1: "v1 again"}}
+    disk.look()
+    disk.gone[1]()
+    disk.look()
+    assert disk.forgotten == []
+
+
+def test_versions_of_a_model_that_is_gone_are_forgotten_too():
+    disk = repository(1, 2)
+    disk.models = {}
+    disk.look()
+    disk.gone[0]()
+    disk.look()
+    disk.look()
+    assert disk.forgotten == ["m/2"]
+
+
+def test_a_label_that_moves_while_its_version_goes_always_has_a_target():
+    disk = repository(1)
+    over = threading.Event()
+    failures: list[Exception] = []
+    looked: list[int] = []
+
+    def look_up() -> None:
+        while not over.is_set():
+            try:
+                looked.append(disk.registry.lease("m", None, "x").version)
+            except Exception as error:
+                failures.append(error)
+
+    disk.configs["m"] = ModelConfig(name="m", labels={"x": 1})
+    disk.look()
+    thread = threading.Thread(target=look_up)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for version in range(2, 300):
+            disk.configs["m"] = ModelConfig(name="m", labels={"x": version})
+            disk.models["m"] = {version: f"v{version}"}
+            disk.look()
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        thread.join()
+    assert failures == []
+    assert looked == sorted(looked)
