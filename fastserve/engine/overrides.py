@@ -95,4 +95,5 @@ def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Override
 
 def _without_folder(text: str, disk: OnDisk) -> str:
     """Callers need not know where models lie, and what came in a request has no lines."""
-    return text.replace(f"{disk.base}/", "").replace("config, line 0: ", "config: ")
+    text = text.replace(f"{disk.base}/", "").replace(str(disk.base), "the model's folder")
+    return text.replace("config, line 0: ", "config: ")

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from fastserve.engine.meters import ModelMeters
 from fastserve.errors import InvalidRequest, LoadRefused, ModelNotFound, WorkerSilent
 from fastserve.metrics import Snapshot
+from fastserve.protocols.oip.statistics import Now, model_stats
 from fastserve.server import hub as hub_module
 from fastserve.server import member as member_module
 from tests.support.calls import entries, outcome, refusal
@@ -168,6 +170,32 @@ def test_counts_are_summed_and_those_of_the_dead_stay():
         counts = counted(fresh)
         assert counts["fastserve_workers", (("state", "serving"),)] == (2,)
         assert counts["fastserve_worker_restarts_total", ()] == (1,)
+
+
+def test_what_versions_served_is_summed_and_outlives_the_dead():
+    def stats(worker: FakeWorker) -> dict[str, Any]:
+        told: SimpleQueue[Snapshot] = SimpleQueue()
+        worker.member.collect(told.put)
+        now = Now(monotonic_ns=10_000_000, wall_ns=90_000_000)
+        (found,) = model_stats(told.get(timeout=WITHIN_S), [("m", "1")], now)["model_stats"]
+        return dict(found)
+
+    with fleet(2, m=1) as one:
+        for ended_ns, worker in ((9_000_000, one.workers[0]), (5_000_000, one.workers[1])):
+            meter = ModelMeters(worker.metrics, "m", 1).version
+            meter.lone(1_000_000, 2_000_000, ended_ns, ended_ns, 40)
+            meter.failed(7)
+        until(lambda: stats(one.workers[0])["execution_count"] == 2)
+        before = stats(one.workers[1])
+        assert (before["inference_count"], before["last_inference"]) == (80, 89)
+        assert before["inference_stats"]["success"] == {"count": 2, "ns": 12_000_000}
+        assert before["inference_stats"]["fail"] == {"count": 2, "ns": 14}
+        assert [(size["batch_size"], size["compute_infer"]) for size in before["batch_stats"]] == [
+            (40, {"count": 2, "ns": 10_000_000})
+        ]
+        one.replace(0).start()
+        until(lambda: one.workers[0].is_admitted)
+        assert stats(one.workers[0]) == stats(one.workers[1]) == before
 
 
 def test_a_worker_whose_parent_is_silent_answers_for_itself_and_says_so(monkeypatch: pytest.MonkeyPatch):

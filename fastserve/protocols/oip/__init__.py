@@ -16,8 +16,8 @@ How a request flows:
 5. `encode` writes the result in the `Form` that was asked for: JSON, binary, or both.
 6. `errors` has the words of everything that went wrong: always `{"error": "..."}`.
 
-Triton's extensions beside it: `inspect` (configuration: `config_json`, and statistics: `statistics`), `repository` (index, load,
-unload), `settings` (`log_settings`, `trace_settings`, and `tracing`, which does what the latter say), `classification` (an output
-as its best classes), `generate`, and `shared_memory`, which is refused. Their small bodies are read by `bodies`. What they change
-goes through `engine.control`, and so reaches every worker before it is answered.
+Triton's extensions beside it: `inspect` (configuration: `config_json`, and statistics: `statistics`), `repository`
+(index, load, unload), `settings` (`log_settings`, `trace_settings`, and `tracing`, which does what the latter say),
+`classification` (an output as its best classes), `generate`, and `shared_memory`, which is refused. Their small bodies
+are read by `bodies`. What they change goes through `engine.control`, and so reaches every worker before it is answered.
 """
