@@ -271,7 +271,7 @@ def test_datasets_of_every_kind(tmp_path: Path) -> None:
     for name in ("x.csv", "x.jsonl", "x.parquet"):
         found = read_columns(f"file:{tmp_path / name}", ("b", "a"), 10)
         assert [found[0], list(map(int, found[1]))] == [["u", "v"], [1, 2]]
-        with pytest.raises(UnreadableDataset, match="x."):
+        with pytest.raises(UnreadableDataset, match=r"x\."):
             read_columns(f"file:{tmp_path / name}", ("c",), 10)
     (tmp_path / "long.csv").write_text("a\n" + "".join(f"{at}\n" for at in range(1001)))
     assert read_columns(f"file:{tmp_path / 'long.csv'}", ("a",), 5) == [["0", "250", "500", "750", "1000"]]
