@@ -16,6 +16,13 @@ How a request flows:
 5. `encode` writes the result in the `Form` that was asked for: JSON, binary, or both.
 6. `errors` has the words of everything that went wrong: always `{"error": "..."}`.
 
+Other bodies on the same URLs cost those nothing: what `decode` refuses is looked at again by `flavour` (MLRun's lists,
+a URL, bytes) and read by `question`, whose answers know how they are encoded, for `infer` and for `explain` alike.
+`plain` and `dicts` read MLRun's lists and named rows (`features`: what columns are called), `plain_answer` answers them;
+`event` finds model and call of POST /; `images` are decoded on an executor thread (`later`); `elsewhere` has `data_url`
+fetched on threads of its own; `typed` heeds MLServer's content types; `explain` asks the engine what `shapley` wants to
+know, compares with `background` and answers an `explanation`. `mlrun` has the calls that ask nothing of a model.
+
 Triton's extensions beside it: `inspect` (configuration: `config_json`, and statistics: `statistics`), `repository`
 (index, load, unload), `settings` (`log_settings`, `trace_settings`, and `tracing`, which does what the latter say),
 `classification` (an output as its best classes), `generate`, and `shared_memory`, which is refused. Their small bodies
