@@ -4,7 +4,6 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,14 @@ dataset = "lines"
 name = "undescribed"
 dataset = "broken"
 features = ["a", "b"]
+
+[[models]]
+name = "long"
+dataset = "thousand"
+
+[[datasets]]
+name = "thousand"
+from = "file:long.csv"
 
 [[datasets]]
 name = "rows"
@@ -116,11 +123,13 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiDoor]:
         "undescribed": models.identity(T.FLOAT, ("N", 2)),
         "words": models.identity(T.STRING),
         "wide": product(),
+        "long": models.identity(T.DOUBLE, ("N",)),
         "scalar": models.identity(T.FLOAT, ()),
     }.items():
         models.save(model, root / "models" / name / "1")
     (root / "rows.csv").write_text("c,other,b,a\n0,x,0,0\n6,y,4,2\n")
     (root / "lines.jsonl").write_text('{"size": 1, "colour": "red"}\n{"colour": "blue", "size": 3}\n')
+    (root / "long.csv").write_text("x\n" + "".join(f"{at}\n" for at in range(1001)))
     config = root / "fastserve.toml"
     config.write_text(CONFIG)
     door = AsgiDoor(create_app(load_config(file=str(config), env={})))
@@ -209,7 +218,6 @@ def test_many_features_are_sampled_and_still_add_up(door: AsgiDoor, samples: int
 
 MISTAKES = [
     ("wide", {"inputs": [[0.0] * 40]}, 400, "$.parameters.background"),
-    ("undescribed", {"inputs": [[0, 1]]}, 400, "log says why"),
     ("words", {"inputs": ["a", "b"], "parameters": {"background": ["b", "c"]}}, 400, "holds numbers"),
     ("scalar", {"inputs": [1], "parameters": {"background": [2]}}, 400, "axis of rows"),
     ("linear", {"inputs": [[1, 2]]}, 400, "$.inputs"),
@@ -230,6 +238,19 @@ def test_mistakes_are_told(door: AsgiDoor, model: str, body: Any, status: int, s
     answer = explain(door, model, body)
     assert answer.status == status, answer.body
     assert said in json.loads(answer.body)["error"]
+
+
+def test_a_dataset_that_cannot_be_read_is_told(door: AsgiDoor) -> None:
+    answer = explain(door, "undescribed", {"inputs": [[0, 1]]})
+    assert answer.status != 200
+    assert "broken" in json.loads(answer.body)["error"]
+    assert explain(door, "undescribed", {"inputs": [[0, 1]], "parameters": {"background": [[1, 1]]}}).status == 200
+
+
+def test_long_datasets_are_sampled_evenly(door: AsgiDoor) -> None:
+    found = explained(door, "long", {"inputs": [3]})
+    np.testing.assert_allclose(found["base_values"], 500, atol=0.1)
+    np.testing.assert_allclose(found["outputs"], [[-497]], atol=0.1)
 
 
 def test_a_deadline_ends_it(door: AsgiDoor) -> None:
@@ -257,27 +278,3 @@ def models_spec() -> Any:
     from fastserve.types import DType, TensorSpec
 
     return TensorSpec("x", DType.FLOAT, (-1, -1, -1, 3))
-
-
-def test_datasets_of_every_kind(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from fastserve.datasets.reading import UnreadableDataset, read_columns
-
-    (tmp_path / "x.csv").write_text("a,b\n1,u\n2,v\n")
-    (tmp_path / "x.jsonl").write_text('{"a": 1, "b": "u"}\n\n{"a": 2, "b": "v"}\n')
-    pq.write_table(pa.table({"a": [1, 2], "b": ["u", "v"]}), tmp_path / "x.parquet")
-    for name in ("x.csv", "x.jsonl", "x.parquet"):
-        found = read_columns(f"file:{tmp_path / name}", ("b", "a"), 10)
-        assert [found[0], list(map(int, found[1]))] == [["u", "v"], [1, 2]]
-        with pytest.raises(UnreadableDataset, match=r"x\."):
-            read_columns(f"file:{tmp_path / name}", ("c",), 10)
-    (tmp_path / "long.csv").write_text("a\n" + "".join(f"{at}\n" for at in range(1001)))
-    assert read_columns(f"file:{tmp_path / 'long.csv'}", ("a",), 5) == [["0", "250", "500", "750", "1000"]]
-    for name, content in {"e.csv": "a\n", "e.jsonl": "{", "e.parquet": "x", "e.txt": "", "e.json": "[1]\n"}.items():
-        (tmp_path / name).write_text(content)
-        with pytest.raises(UnreadableDataset):
-            read_columns(f"file:{tmp_path / name}", ("a",), 5)
-    with pytest.raises(UnreadableDataset, match="file:"):
-        read_columns("s3://bucket/x.csv", ("a",), 5)

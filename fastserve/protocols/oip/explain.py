@@ -50,7 +50,7 @@ class Explainer:
         return self._room.post(self._executor.post, later)
 
     def _explain(self, lease: Lease, question: Question, settings: Settings, reply: Reply) -> None:
-        background = background_of(lease, settings, self._engine.config.datasets)
+        background = background_of(lease, settings, self._engine.datasets)
         layout = layout_of(lease, question.infer.inputs)
         outputs = _explained(lease, question.infer)
         asked = _Asked(self._engine, lease, question.infer, layout, outputs, reply)
