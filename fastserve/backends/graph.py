@@ -23,6 +23,8 @@ _MAX_SIZES = 12
 # Protocol buffers end there.
 _MAX_FILE_BYTES = 2**31
 _MAX_SIZE = 4096
+_LFS_POINTER = b"version https://git-lfs.github.com/"
+_SHOWN_BYTES = 24
 
 
 class Graph(Struct, frozen=True):
@@ -87,10 +89,22 @@ def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise LoadFailed(f"{path.name} is not an ONNX file") from error
+        raise LoadFailed(f"{path.name} is not an ONNX file: {_said_of(data)}") from error
     if not model.graph.node and not model.graph.output:
-        raise LoadFailed(f"{path.name} is not an ONNX file, or has no graph")
+        raise LoadFailed(f"{path.name} is not an ONNX file, or has no graph: {_said_of(data)}")
     return model
+
+
+def _said_of(data: bytes) -> str:
+    """What there is instead of a model."""
+    if not data:
+        return "it is empty"
+    if data.startswith(_LFS_POINTER):
+        return "it is a pointer of Git LFS; `git lfs pull` fetches the file itself"
+    start = data[:_SHOWN_BYTES].decode("utf-8", "replace")
+    if start.isprintable():
+        return f"it begins with {quoted(start)}"
+    return "it is cut short, or something else"
 
 
 def _signature(graph: onnx.GraphProto) -> Signature:

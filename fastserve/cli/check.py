@@ -98,7 +98,7 @@ def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:
         loaded = describe(backend_for(file).load(file, options), config)
         warm_up(config.warmup, loaded, [loaded.runner()] if config.warmup else [])
     except FastServeError as error:
-        return Finding(name, version, ok=False, reason=f"{error} ({file})")
+        return Finding(name, version, ok=False, reason=f"{file.parent}: {error}")
     batching = loaded.batching
     finding = Finding(
         name,

@@ -275,6 +275,10 @@ class Engine:
         """Which of a model's versions are served. Raises ModelNotFound."""
         return self._registry.policy(model)
 
+    def found_instead(self, model: str) -> str:
+        """What is in the folder of a model without versions. Raises ModelNotFound."""
+        return "; ".join(self._registry.problems(self._registry.name_of(model)))
+
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the repository itself, as of the last look."""
         return self._state.problems

@@ -307,8 +307,9 @@ class Registry:
         try:
             fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
         except LoadFailed as error:
-            _log.error("model %s version %d: %s", config.name, number, error)
-            self._leave_aside(entry, number, fresh, str(error))
+            reason = f"{disk.versions[number].parent}: {error}"
+            _log.error("model %s version %d: %s", config.name, number, reason)
+            self._leave_aside(entry, number, fresh, reason)
             return
         except Exception:  # the loader's edge: one model must not keep the others from being looked at
             _log.exception("model %s version %d: loading failed", config.name, number)

@@ -93,6 +93,10 @@ class FakeEngine:
             raise ModelNotFound(model)
         return self.lines[model]
 
+    def found_instead(self, model: str) -> str:
+        assert model in self.lines
+        return ""
+
     def when_changed(self, _: Callable[[], None]) -> None:
         """Nothing ever does."""
 

@@ -37,9 +37,10 @@ class StatusNotFound(FastServeError):
 
     code = ErrorCode.NOT_FOUND
 
-    def __init__(self, model: str, version: int | None = None) -> None:
+    def __init__(self, model: str, version: int | None = None, found: str = "") -> None:
+        """`found`: what there is in the model's folder instead."""
         what = "any versions" if version is None else f"version {version}"
-        super().__init__(f"Could not find {what} of model {_cut(model)}")
+        super().__init__(f"Could not find {what} of model {_cut(model)}" + (f": {found}" if found else ""))
 
 
 def encode_error(error: FastServeError) -> Response:

@@ -115,7 +115,7 @@ class TfServing:
         if version is not None:
             lines = _lines_of(version, lines)
         if not lines:
-            raise errors.StatusNotFound(model, version)
+            raise errors.StatusNotFound(model, version, self._engine.found_instead(model) if version is None else "")
         reply.subject = (model, "")
         reply.send(Response(200, _JSON, msgspec.json.encode(schema.status_body(lines))))
 

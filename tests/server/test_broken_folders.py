@@ -1,0 +1,75 @@
+"""Folders and files that hold no model are told with their path and what is there: table, log, status and `check`."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support import models
+from tests.support.served import FASTSERVE, wire
+from tests.support.server import ServerProcess
+from tests.support.shelf import times
+
+BROKEN = {
+    "empty": (b"", "model.onnx is not an ONNX file, or has no graph: it is empty"),
+    "page": (b"<html>not here</html>", 'model.onnx is not an ONNX file: it begins with "<html>not here</html>"'),
+    "pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        "model.onnx is not an ONNX file: it is a pointer of Git LFS; `git lfs pull` fetches the file itself",
+    ),
+    "half": (None, "model.onnx is not an ONNX file: it is cut short, or something else"),
+}
+"""What lies in version 1, and what is said of it."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    whole = models.save(times(1), folder / "good" / "1").read_bytes()
+    for name, (content, _) in BROKEN.items():
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / "model.onnx").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    (folder / "saved" / "1").mkdir(parents=True)
+    (folder / "saved" / "1" / "saved_model.pb").write_bytes(b"")
+    models.save(times(1), folder / "unnumbered" / "v1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(str(folder)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_told_with_its_folder_and_what_it_is(server: ServerProcess, folder: Path, name: str):
+    reason = f"{folder / name / '1'}: {BROKEN[name][1]}"
+    with wire(server) as one:
+        (line,) = msgspec.json.decode(one.get(f"/v1/models/{name}").body)["model_version_status"]
+    assert line["status"]["error_message"] == reason
+    assert f"{name} version 1: {reason}" in server.output, "the log"
+    assert f"{name} 1: {reason}" in server.output, "the table"
+
+
+def test_a_version_without_a_model_is_told_with_what_is_there(server: ServerProcess, folder: Path):
+    found = f"{folder / 'saved' / '1'}: no model.onnx; found saved_model.pb"
+    with wire(server) as one:
+        answer = one.get("/v1/models/saved")
+    assert answer.status == 404
+    assert msgspec.json.decode(answer.body) == {"error": f"Could not find any versions of model saved: {found}"}
+    assert found in server.output
+
+
+def test_a_folder_without_a_numeric_one_is_told_with_what_is_there(server: ServerProcess, folder: Path):
+    assert f"{folder / 'unnumbered'}: no numeric version folder and no unnumbered.onnx; found v1" in server.output
+
+
+def test_check_says_the_same(folder: Path):
+    told = subprocess.run([FASTSERVE, "check", str(folder)], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    for name, (_, reason) in BROKEN.items():
+        assert f"{name} 1: {folder / name / '1'}: {reason}" in told.stdout
+    assert f"{folder / 'saved' / '1'}: no model.onnx; found saved_model.pb" in told.stdout
+    assert "no numeric version folder" in told.stdout
