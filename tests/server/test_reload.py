@@ -165,3 +165,20 @@ def test_nothing_piles_up_over_many_swaps_under_load(tmp_path: Path):
     # A version is 2 MB, and as much again while it is loaded.
     assert after.resident_kb - before.resident_kb < 8 * 2048
     assert after.threads <= before.threads + 1
+
+
+def test_other_models_answer_while_a_large_one_is_loaded(tmp_path: Path):
+    models.save(times(1), tmp_path / "m" / "1")
+    weights = [models.weight(f"w{i}", models.random(2048, 2048, seed=i)) for i in range(4)]
+    steps = [models.node("MatMul", f"{'x' if i == 0 else f'h{i}'} w{i}", f"h{i + 1}") for i in range(4)]
+    large = models.build(steps, [models.tensor("x", ["N", 2048])], [models.tensor("h4", ["N", 2048])], weights)
+    with ServerProcess(str(tmp_path), "--poll-seconds", "0") as server, Load(server, clients=2) as load:
+        models.save(large, tmp_path / "large" / "1")
+        before = len(load.answered)
+        with contextlib.closing(server.connection()) as one:
+            one.request("POST", "/v2/repository/models/large/load", b"{}")
+            answer = one.getresponse()
+            body = answer.read()
+        assert answer.status == 200, body
+        assert len(load.answered) - before > 20
+    assert load.failed == []

@@ -141,3 +141,8 @@ def test_a_large_model_is_served_whole(tmp_path: Path, zipmap: bool) -> None:
     x = models.random(2, 512, seed=5)
     (answer,) = OrtBackend().load(path, LoadOptions()).runner().run([{"x": x}], [2])
     np.testing.assert_allclose(answer["y"], x @ models.random(512, 512), rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_parsed_does_not_grow_with_the_weights(tmp_path: Path) -> None:
+    # Parsing holds the GIL, and with it every other model's requests: no timing tells that on a busy machine, this does.
+    assert len(read_skeleton(models.save(wide(), tmp_path)).data) < 2000
