@@ -3,6 +3,7 @@
 Pure. Asked for bodies that are no plain Open Inference request, so that those pay nothing.
 """
 
+import re
 from enum import Enum
 
 from fastserve._ext.tensorize import Cursor
@@ -13,6 +14,9 @@ from fastserve.protocols.oip.binary import LENGTH_HEADER
 IMAGE = "image/"
 TEXT_TYPES = frozenset({"", "json", "application/json", "application/x-www-form-urlencoded", "text/plain", "text/json"})
 """Types under which clients send JSON: a body that is none is told why."""
+
+PLAIN_FROM_THE_START = re.compile(rb'\s*\{\s*"inputs"\s*:\s*\[\s*[^{\]\s]').match
+"""Whether a body is one of plain lists, as far as its first bytes say so: most such bodies do."""
 
 TENSOR_MEMBERS = frozenset({"name", "shape", "datatype", "data"})
 TO_INFER_DICT = "; rows of names and values go to .../infer_dict"
@@ -36,6 +40,8 @@ def flavour_of(request: Request) -> Flavour:
     """Which kind of body that is."""
     if request.headers.get(LENGTH_HEADER) is not None:
         return Flavour.TENSORS
+    if PLAIN_FROM_THE_START(request.body):
+        return Flavour.PLAIN
     kind = media_type(request)
     if kind.startswith(IMAGE):
         return Flavour.BINARY

@@ -23,7 +23,7 @@ from fastserve.protocols.oip.elsewhere import Reader
 from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.event import read_event
 from fastserve.protocols.oip.explain import Explainer
-from fastserve.protocols.oip.flavour import Flavour, flavour_of
+from fastserve.protocols.oip.flavour import PLAIN_FROM_THE_START, Flavour, flavour_of
 from fastserve.protocols.oip.later import Later
 from fastserve.protocols.oip.models import TARGET, find
 from fastserve.protocols.oip.plan import plan_of
@@ -71,6 +71,8 @@ class Inference:
         lease = find(self._engine, request.params)
         reply.subject = lease.subject
         plan = plan_of(lease)
+        if PLAIN_FROM_THE_START(request.body):
+            return self._read(lease, request, reply, self._submit, dicts=False)
         try:
             asked, form, order = decode_infer(request, plan)
         except FastServeError:  # it may be another kind of body; if not, it is read again, and told again what is wrong
