@@ -271,6 +271,11 @@ class Engine:
         """What a model's folder says of it (config.pbtxt, model-settings.json), as plain values. Raises ModelNotFound."""
         return self._registry.declared(model)
 
+    def config_of(self, model: str) -> ModelConfig | None:
+        """A model's configuration as of the last look; None where there is no such model."""
+        disk = self._state.models.get(self._registry.name_of(model))
+        return None if disk is None else disk.config
+
     def policy(self, model: str) -> VersionPolicy:
         """Which of a model's versions are served. Raises ModelNotFound."""
         return self._registry.policy(model)

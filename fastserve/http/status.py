@@ -17,6 +17,7 @@ STATUS: dict[ErrorCode, int] = {
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED_MEDIA: 415,
     ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.UNPROCESSABLE: 422,
 }
 
 
