@@ -129,6 +129,7 @@ class App:
 
     def stop(self) -> None:
         """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""
+        gc.unfreeze()  # what is frozen is not freed at the process's end, and native modules complain of it
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.stop()

@@ -74,6 +74,65 @@ classes = ["low", "middle", "high"]
 """
 
 
+def _predicted(name: str, dataset: str, more: str = "") -> str:
+    return f'[[models]]\nname = "{name}"\ndataset = "{dataset}"\n{more}\n'
+
+
+PREDICTED = (
+    '[[datasets]]\nname = "points"\nfrom = "data/points.csv"\n'
+    '[[datasets]]\nname = "sums"\nsql = "select a + b as total, a from points"\n'
+    '[[datasets]]\nname = "nothing"\nsql = "select * from points where a > 100"\n'
+    '[[datasets]]\nname = "typed"\nfrom = "file:data/typed.jsonl"\n'
+    '[[datasets]]\nname = "gone"\nfrom = "data/gone.parquet"\n'
+    + _predicted("spice_rows", "points", 'aliases = ["spice_alias"]')
+    + _predicted("spice_picked", "points", 'features = ["b", "a"]\nversion_name = "v1"')
+    + _predicted("spice_sums", "sums")
+    + _predicted("spice_none", "nothing")
+    + _predicted("spice_window", "points", 'params = { layout = "spice" }')
+    + _predicted("spice_latest", "points")
+    + _predicted("spice_y", "points", 'output = "y"')
+    + _predicted("spice_double", "points", 'params = { layout = "spice" }')
+    + _predicted("spice_halves", "points")
+    + _predicted("spice_integers", "points")
+    + _predicted("spice_narrow", "points")
+    + _predicted("spice_named", "typed", 'output = "red"')
+    + _predicted("spice_gone", "gone")
+    + _predicted("broken", "points")
+)
+"""Models that are predicted from datasets, for Spice's cases."""
+
+
+def write_predicted(root: Path, models: Path) -> None:
+    """Those models, and the files of their datasets."""
+    rows: Shape = ["N", 2]
+    for name in ("spice_rows", "spice_picked", "spice_sums", "spice_none", "spice_gone"):
+        _write(models, name, 1, _identity(TensorProto.FLOAT, rows))
+    for name in ("spice_window", "spice_latest"):
+        _write(models, name, 1, _identity(TensorProto.FLOAT, [1, 2, 2]))
+    _write(models, "spice_y", 1, _identity(TensorProto.FLOAT, rows, output="z"))
+    _write(models, "spice_double", 1, _identity(TensorProto.DOUBLE, [1, 2, 2]))
+    _write(models, "spice_halves", 1, _identity(TensorProto.FLOAT16, rows))
+    _write(models, "spice_integers", 1, _identity(TensorProto.INT64, rows))
+    _write(models, "spice_narrow", 1, _identity(TensorProto.FLOAT, ["N", 3]))
+    _write(models, "spice_named", 1, _named_columns())
+    data = root / "data"
+    data.mkdir()
+    (data / "points.csv").write_text("ts,a,b\n2024-01-03,3,0.1\n2024-01-01,1,0.45\n2024-01-02,,0.3\n")
+    (data / "typed.jsonl").write_text('{"colour": "red", "count": 1}\n{"colour": "blue", "count": 2}\n')
+
+
+def _named_columns() -> Parts:
+    """A text and a whole number, each of its own column; one output tells which colours were red, the other counts."""
+    nodes = [
+        helper.make_node(
+            "LabelEncoder", ["colour"], ["red"], domain="ai.onnx.ml", keys_strings=["red"], values_floats=[1.0]
+        ),
+        helper.make_node("Identity", ["count"], ["counted"]),
+    ]
+    inputs: list[Value] = [("colour", TensorProto.STRING, ["N"]), ("count", TensorProto.INT64, ["N"])]
+    return nodes, inputs, [("counted", TensorProto.INT64, ["N"]), ("red", TensorProto.FLOAT, ["N"])]
+
+
 def write_repository(root: Path) -> Path:
     """Every case model under `root/models`; answers the path of the configuration that serves them."""
     models = root / "models"
@@ -119,7 +178,8 @@ def write_repository(root: Path) -> Path:
     broken.mkdir(parents=True)
     (broken / "model.onnx").write_bytes(b"this is no ONNX file")
     config = root / "fastserve.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + PREDICTED)
+    write_predicted(root, models)
     return config
 
 

@@ -13,7 +13,7 @@ from tests.support.coroutine_serve import COROUTINES_ONLY
 from tests.support.doors import AsgiDoor, Door, HttpDoor
 from tests.support.server import ServerProcess
 
-CASES = [*load_cases("tfserving"), *load_cases("oip")]
+CASES = [*load_cases("tfserving"), *load_cases("oip"), *load_cases("spice")]
 
 
 @pytest.fixture(scope="module")
