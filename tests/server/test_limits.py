@@ -18,10 +18,12 @@ from tests.support.waiting import WITHIN_S, until
 from tests.support.wire import Answer, Wire, chunk
 
 MAX_BODY_BYTES = 100_000
-REQUEST_TIMEOUT_MS = 1_000
+REQUEST_TIMEOUT_MS = 20_000
+"""Nothing here may end because the machine is busy; what is about time says its own."""
+
 QUEUE_ROWS = 3
-HOLD = b'{"instances": [12000]}'
-"""Holds the only slot of the slow model for some tenths of a second, or until its time is over."""
+HOLD = b'{"instances": [30000]}'
+"""Holds the only slot of the slow model for about a second: longer than it takes to fill the queue behind it."""
 QUICK = b'{"instances": [1]}'
 PATIENT = "/v1/models/patient:predict"
 SAME = "/v1/models/same:predict"
@@ -163,30 +165,37 @@ def test_a_small_body_that_unfolds_beyond_the_limit_is_refused(wire: Wire, size:
 # --- time
 
 
-@pytest.mark.parametrize("headers", ["Content-Length: 100", "Content-Length: 70000", "Transfer-Encoding: chunked"])
-def test_a_body_that_stalls_ends_with_its_time(wire: Wire, headers: str):
-    begun = time.monotonic()
-    wire.head("POST", SAME, headers)
-    wire.write(chunk(b'{"inst') if "chunked" in headers else b'{"inst')
-    answer = wire.answer()
-    took_ms = (time.monotonic() - begun) * 1000
-    assert answer.status == 408
-    assert "in time" in error_of(answer)
-    assert REQUEST_TIMEOUT_MS * 0.9 <= took_ms < REQUEST_TIMEOUT_MS + 3_000
-    assert wire.ends(), "what is left of the body cannot be told from a request"
+STALLING_MS = 500
+LENGTHS = ("Content-Length: 100", "Content-Length: 70000", "Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize("door", list(DOORS))
+def test_a_body_that_stalls_ends_with_its_time(config: Path, door: str):
+    program, options = DOORS[door]
+    arguments = (str(config), "--request-timeout-ms", str(STALLING_MS), *options)
+    with ServerProcess(*arguments, program=program) as server:
+        for length in LENGTHS:
+            with Wire((server.host, server.port)) as wire:
+                begun = time.monotonic()
+                wire.head("POST", SAME, length)
+                wire.write(chunk(b'{"inst') if "chunked" in length else b'{"inst')
+                answer = wire.answer()
+                assert (time.monotonic() - begun) * 1000 >= STALLING_MS * 0.9
+                assert answer.status == 408
+                assert "in time" in error_of(answer)
+                assert wire.ends(), "what is left of the body cannot be told from a request"
 
 
 def test_a_request_whose_time_ends_in_the_queue_is_told_so_and_the_connection_lives(connect: Callable[[], Wire]):
     holder, waiting = connect(), connect()
-    holder.send(PATIENT, HOLD)
-    until_held(waiting)
+    hold(holder, waiting)
     begun = time.monotonic()
     answer = waiting.post(PATIENT, QUICK, "X-Request-Timeout-Ms: 60")
     assert answer.status == 504
     assert error_of(answer).startswith("Timed out waiting for notification: ")
     assert time.monotonic() - begun >= 0.06
     assert is_good(waiting.post(SAME, GOOD))
-    assert holder.answer().status in (200, 504)
+    assert holder.answer().status == 200
 
 
 def test_a_time_that_is_none_is_refused(wire: Wire):
@@ -198,21 +207,17 @@ def test_a_time_that_is_none_is_refused(wire: Wire):
 # --- the queue
 
 
-def until_held(wire: Wire) -> None:
-    """Wait until the slow model's slot is taken: nothing that comes now is run at once."""
-
-    def held() -> bool:
-        counted = wire.get("/metrics").body.decode()
-        return queue_rows(wire) == 0 and 'model="patient"' in counted
-
-    until(held)
+def hold(holder: Wire, other: Wire) -> None:
+    """Have the slow model's slot taken: nothing that comes now is run at once."""
+    holder.send(PATIENT, HOLD)
+    until(lambda: other.post(PATIENT, QUICK, "X-Request-Timeout-Ms: 20").status == 504)
+    until(lambda: queue_rows(other) == 0)
 
 
 def test_clients_that_leave_take_their_requests_out_of_the_queue(connect: Callable[[], Wire]):
     watch, holder = connect(), connect()
     before = cancelled(watch)
-    holder.send(PATIENT, HOLD)
-    until_held(watch)
+    hold(holder, watch)
     leaving, staying = [connect() for _ in range(QUEUE_ROWS - 1)], connect()
     for one in (*leaving, staying):
         one.send(PATIENT, QUICK)
@@ -220,15 +225,14 @@ def test_clients_that_leave_take_their_requests_out_of_the_queue(connect: Callab
     for one in leaving:
         one.close()
     until(lambda: cancelled(watch) == before + len(leaving))
-    assert holder.answer().status in (200, 504)
-    assert staying.answer().status in (200, 504)
+    assert holder.answer().status == 200
+    assert staying.answer().status == 200
     assert queue_rows(watch) == 0
 
 
 def test_a_full_queue_refuses_with_a_time_to_come_back(connect: Callable[[], Wire]):
     watch, holder = connect(), connect()
-    holder.send(PATIENT, HOLD)
-    until_held(watch)
+    hold(holder, watch)
     waiting = [connect() for _ in range(QUEUE_ROWS)]
     for one in waiting:
         one.send(PATIENT, QUICK)
@@ -239,7 +243,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(connect: Callable[[], Wir
     assert "full" in error_of(refused)
     assert is_good(watch.post(SAME, GOOD)), "other models are not held up"
     assert [one.answer().status for one in waiting] == [200] * QUEUE_ROWS
-    assert holder.answer().status in (200, 504)
+    assert holder.answer().status == 200
 
 
 # --- connections

@@ -135,7 +135,9 @@ def links_of(pid: int) -> list[str]:
 @pytest.mark.parametrize("interface", ["rsgi", "asgi"])
 def test_a_killed_worker_comes_back_again_and_again_and_the_others_serve_on(folder: Path, interface: str):
     answered, seconds = 0, []
+    launched = time.monotonic()
     with ServerProcess(str(folder), "--workers", "2", "--interface", interface) as server:
+        start_s = time.monotonic() - launched
         for killed in range(4):
             victim, other = workers_of(server)
             with connected(server, 24) as clients:
@@ -156,8 +158,8 @@ def test_a_killed_worker_comes_back_again_and_again_and_the_others_serve_on(fold
             assert metric(server, 'fastserve_requests_total{model="m"') >= answered, "counters never go back"
             assert metric(server, "fastserve_worker_restarts_total") == killed + 1
             assert health(server, "/readyz") == (200, {"ready": True})
-        # A second is what is promised; a machine with other work may take some of it. Every kill is like the first.
-        assert sorted(seconds)[len(seconds) // 2] < 5, seconds
+        # A second is what is promised where a start takes two; a machine with other work is slow at both.
+        assert sorted(seconds)[len(seconds) // 2] < max(5, 2 * start_s), (seconds, start_s)
         assert "Unexpected exit" not in server.output
         server.process.terminate()
         assert server.process.wait(WITHIN_S) == 0
@@ -194,13 +196,13 @@ def test_a_worker_that_is_told_to_end_is_replaced(folder: Path):
 @pytest.mark.parametrize("interface", ["rsgi", "asgi"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_signal_to_the_whole_group_drains_quietly(folder: Path, interface: str, workers: int):
-    arguments = ("--workers", str(workers), "--interface", interface, "--drain-delay-ms", "400")
+    arguments = ("--workers", str(workers), "--interface", interface, "--drain-delay-ms", "1200")
     with ServerProcess(str(folder), *arguments) as server:
         with Load(server, clients=3) as load:
             signalled = time.monotonic()
             os.killpg(server.process.pid, signal.SIGTERM)
             assert server.process.wait(WITHIN_S) == 0, server.output
-        assert time.monotonic() - signalled >= 0.4, "the drain's delay holds for a signal to the workers too"
+        assert time.monotonic() - signalled >= 1.2, "the drain's delay holds for a signal to the workers too"
         assert [why for sent, why in load.failed if sent < signalled + 0.3] == []
         assert "ERROR" not in server.output
         assert "Unexpected" not in server.output
