@@ -164,6 +164,21 @@ class InferResult(Struct, gc=False):
     timing: Timing
 
 
+def refused_name(name: str) -> str:
+    """Why a model cannot have this name, which is a part of its URLs; empty where it can."""
+    if not name:
+        return "a model's name cannot be empty"
+    if not name.isprintable():
+        return "a model's name cannot have characters that are not printable, or bytes that are not UTF-8"
+    bad = sorted(set("/:%\\").intersection(name))
+    return f"a model's name cannot have {' '.join(bad)} in it" if bad else ""
+
+
+def printable(text: str) -> str:
+    """`text` with what would garble a terminal escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape", "surrogateescape").decode("ascii")
+
+
 Answer = Callable[[InferResult | FastServeError], None]
 """Called exactly once per submitted request, from any thread."""
 

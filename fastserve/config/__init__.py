@@ -25,6 +25,7 @@ from fastserve.config.options import CONFIG_VARIABLE, OPTIONS, PATH_VARIABLE, Op
 from fastserve.config.origin import FileIdentity, Origin, identity
 from fastserve.config.source import line_of, read_toml
 from fastserve.errors import ConfigError
+from fastserve.types import printable, refused_name
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -157,6 +158,8 @@ def _named_by(env: Mapping[str, str]) -> tuple[ModelConfig, ...]:
     name = env.get(MODEL_NAME_VARIABLE)
     if not name:
         return ()
+    if refused_name(name):
+        raise ConfigError(f'{MODEL_NAME_VARIABLE}: {refused_name(name)}, got "{printable(name)}"')
     return (ModelConfig(name=name, path=os.path.join(env.get(MODEL_BASE_VARIABLE) or "/models", name)),)
 
 

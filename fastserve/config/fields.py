@@ -321,3 +321,10 @@ def most(field: str) -> int:
 
 
 _MODEL_HINTS: Mapping[str, Any] = get_type_hints(ModelConfig, include_extras=True)
+
+
+def bounded(values: dict[str, Any], name: str, value: int, notes: list[str], place: str) -> None:
+    """Put a number there, or the most that the field takes, and a note."""
+    if value > most(name):
+        notes.append(f"{place}: {name} is {most(name)}, the most there may be, instead of {value}")
+    values[name] = min(value, most(name))

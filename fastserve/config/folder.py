@@ -10,7 +10,6 @@ from typing import Any
 from msgspec import Struct
 
 from fastserve.config import FOLDER_FILES
-from fastserve.config.fields import most
 from fastserve.errors import ConfigError
 
 TRITON_FILE, MLSERVER_FILE = FOLDER_FILES
@@ -57,10 +56,3 @@ def inside(folder: Path, name: str, what: str) -> Path:
     if "\0" in name or not path.resolve().is_relative_to(root):
         raise ConfigError(f'{what} "{name}" leads out of {folder}')
     return path
-
-
-def bounded(values: dict[str, Any], name: str, value: int, notes: list[str], place: str) -> None:
-    """Put a number there, or the most that the field takes, and a note."""
-    if value > most(name):
-        notes.append(f"{place}: {name} is {most(name)}, the most there may be, instead of {value}")
-    values[name] = min(value, most(name))

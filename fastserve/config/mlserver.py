@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from fastserve.config.fields import TensorConfig
-from fastserve.config.folder import FolderSettings, bounded, inside
+from fastserve.config.fields import TensorConfig, bounded
+from fastserve.config.folder import FolderSettings, inside
 from fastserve.config.prototext import read_text
 from fastserve.errors import ConfigError
 

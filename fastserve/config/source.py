@@ -26,6 +26,7 @@ from fastserve.config.fields import (
 from fastserve.config.options import OPTIONS
 from fastserve.config.origin import Origin
 from fastserve.errors import ConfigError
+from fastserve.types import printable, refused_name
 
 STANDARD_OUTPUT = "-"
 
@@ -175,9 +176,13 @@ class _Source(Struct, frozen=True):
         return tuple(one if one.where else replace(one, where=where) for one in tensors)
 
     def check_names(self, models: tuple[ModelConfig, ...]) -> None:
-        """Names and aliases are used once."""
+        """Names and aliases may stand in URLs, and are used once."""
         owner: dict[str, str] = {}
         for i, model in enumerate(models):
+            if refused_name(model.name):
+                raise self.error(("models", i, "name"), f'{refused_name(model.name)}, got "{printable(model.name)}"')
+            for alias in filter(refused_name, model.aliases):
+                raise self.error(("models", i, "aliases"), f'{refused_name(alias)}, got "{printable(alias)}"')
             for name in (model.name, *model.aliases):
                 if name in owner:
                     raise self.error(("models", i), f'the name "{name}" is already that of model "{owner[name]}"')

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastserve.config.fields import Config, ModelConfig, VersionPolicy, most
+from fastserve.config.fields import Config, ModelConfig, VersionPolicy, bounded
 from fastserve.config.origin import Origin
 from fastserve.config.prototext import Document, Keys, Schema, Unapplied, read_document
 from fastserve.errors import ConfigError
+from fastserve.types import printable, refused_name
 
 BATCHING_FILES = ("batching_parameters.txt", "batching_config.txt", "batching.config")
 MONITORING_FILES = ("monitoring.config", "monitoring_config.txt", "prometheus.config")
@@ -126,7 +127,9 @@ def read_batching(path: Path) -> tuple[dict[str, Any], list[str]]:
     if batches is not None:
         default = ModelConfig(name="x").max_batch_rows
         values["max_queue_rows"] = batches * (max(given) if given else default)
-    return {name: _bounded(path, name, value, notes) for name, value in values.items()}, notes
+    for name, value in values.items():
+        bounded(values, name, value, notes, str(path))
+    return values, notes
 
 
 def read_monitoring(path: Path) -> tuple[str | None, list[str]]:
@@ -181,6 +184,9 @@ def _model_values(document: Document, keys: Keys, entry: Any) -> dict[str, Any]:
     for name in ("name", "base_path"):
         if not getattr(entry, name):
             raise document.error((*keys, name), f'expected {name}: "...", got none')
+    refused = refused_name(entry.name)
+    if refused:
+        raise document.error((*keys, "name"), f'{refused}, got "{printable(entry.name)}"')
     if "://" in entry.base_path:
         raise document.error((*keys, "base_path"), f'expected a folder of this machine, got "{entry.base_path}"')
     values: dict[str, Any] = {
@@ -206,10 +212,3 @@ def _value(document: Document, name: str, *, least: int) -> int | None:
 def _put(values: dict[str, Any], name: str, value: Any) -> None:
     if value is not None:
         values[name] = value
-
-
-def _bounded(path: Path, name: str, value: int, notes: list[str]) -> int:
-    """`value`, or the most that the field takes, and a note."""
-    if value > most(name):
-        notes.append(f"{path}: {name} is {most(name)}, the most there may be, instead of {value}")
-    return min(value, most(name))

@@ -6,7 +6,6 @@ from functools import partial
 from fastserve._ext.meters import SIZES_PER_TALLY, SUMS_PER_SIZE, VERSION_SUMS, Counter, Histogram, Tally, VersionMeter
 from fastserve.metrics import Metrics
 
-STAGES = ("decode", "queue", "run", "encode")
 TIME_BOUNDS_NS = tuple(
     round(seconds * 1e9)
     for seconds in (

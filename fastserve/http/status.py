@@ -1,6 +1,9 @@
-"""Error code to HTTP status: the only place that knows both."""
+"""Errors over HTTP: error code to status (the only place that knows both), and the body that most protocols have."""
+
+import msgspec
 
 from fastserve.errors import ErrorCode, FastServeError, WrongMethod
+from fastserve.http.message import Response
 
 STATUS: dict[ErrorCode, int] = {
     ErrorCode.CANCELLED: 499,
@@ -33,3 +36,11 @@ def retry_headers(error: FastServeError) -> list[tuple[str, str]]:
     if error.retry_after_s is None:
         return []
     return [("retry-after", str(max(1, round(error.retry_after_s))))]
+
+
+def json_error(error: FastServeError, text: str) -> Response:
+    """`{"error": "<text>"}`, with the status and the headers of `error`."""
+    headers = [("content-type", "application/json"), *retry_headers(error)]
+    # A path or key that was not UTF-8 may sit in the text as lone surrogates, which JSON cannot carry.
+    body = {"error": text.encode("utf-8", "backslashreplace").decode()}
+    return Response(status_of(error), headers, msgspec.json.encode(body))

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fastserve.types import printable, refused_name
+
 # Suffixes of the files that some backend loads, the usual one first.
 MODEL_SUFFIXES = (".onnx", ".echo")
 MAX_VERSION = 2**63 - 1
 _MAX_SHOWN = 5
-_FORBIDDEN = frozenset("/:%\\")
 
 
 class ModelFiles(Struct, frozen=True):
@@ -106,7 +107,7 @@ def _single_file(path: Path) -> Found:
         return Found(models=(), problems=(f"{path}: not a model file ({', '.join(MODEL_SUFFIXES)}) and not a folder",))
     if not path.is_file():
         return Found(models=(), problems=(f"{path}: not a regular file",))
-    refused = _refused_name(path.stem)
+    refused = refused_name(path.stem)
     if refused:
         return Found(models=(), problems=(f"{printable(str(path))}: {refused}",))
     return Found(models=(ModelFiles(name=path.stem, base=path, versions={1: path}),))
@@ -142,7 +143,7 @@ def _as_one(same: list[ModelFiles]) -> ModelFiles:
 def _model(name: str, folder: Path, root: str, hint: Hint) -> ModelFiles | str:
     """The model in `folder`, or why there is none."""
     name = hint.name or name
-    refused = _refused_name(name)
+    refused = refused_name(name)
     if refused:
         return f"{printable(str(folder))}: {refused}"
     if hint.refused:
@@ -254,19 +255,6 @@ def _outside(folder: Path, name: str) -> str:
     return (
         f"{printable(str(folder / name))}: a link that leads out of the served path is not followed; serve its target"
     )
-
-
-def _refused_name(name: str) -> str:
-    """Why a model cannot have this name; empty where it can."""
-    if not name.isprintable():
-        return "a model's name cannot have control characters, or bytes that are not UTF-8"
-    bad = sorted(_FORBIDDEN.intersection(name))
-    return f"a model's name cannot have {' '.join(bad)} in it" if bad else ""
-
-
-def printable(text: str) -> str:
-    """`text` with what would garble a terminal escaped."""
-    return text if text.isprintable() else text.encode("unicode_escape", "surrogateescape").decode("ascii")
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

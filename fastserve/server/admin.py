@@ -12,7 +12,7 @@ from fastserve.engine.engine import Engine
 from fastserve.errors import FastServeError, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.routes import Route
-from fastserve.http.status import retry_headers, status_of
+from fastserve.http.status import json_error
 from fastserve.metrics import rendered
 
 JSON: Headers = [("content-type", "application/json")]
@@ -58,8 +58,7 @@ class Admin:
 
     def encode_error(self, error: FastServeError) -> Response:
         """`{"error": "..."}`."""
-        text = str(error).encode("utf-8", "backslashreplace").decode()
-        return Response(status_of(error), [*JSON, *retry_headers(error)], msgspec.json.encode({"error": text}))
+        return json_error(error, str(error))
 
     def live(self, _: Request, reply: Reply) -> None:
         """200 as long as the process answers."""

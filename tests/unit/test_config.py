@@ -139,6 +139,16 @@ MISTAKES = [
     ("[repository]\nversions = {latest = 0}", "line 2: repository.versions: expected {latest = n}"),
     ("[[models]]\nname = 'a'\n[[models]]\nname = 'a'", 'line 3: models[1]: the name "a" is already that of model "a"'),
     ("[[models]]\nname = 'a'\n[[models]]\nname = 'b'\naliases = ['a']", "line 3: models[1]: the name"),
+    ("[[models]]\nname = 'a/b'", 'line 2: models[0].name: a model\'s name cannot have / in it, got "a/b"'),
+    ("[[models]]\nname = ''", "line 2: models[0].name: "),
+    (
+        '[[models]]\nname = "a\\u0007"',
+        "line 2: models[0].name: a model's name cannot have characters that are not printable",
+    ),
+    (
+        "[[models]]\nname = 'a'\naliases = ['b', 'c%d']",
+        'line 3: models[0].aliases: a model\'s name cannot have % in it, got "c%d"',
+    ),
     ("[server]\nhost = '${NOWHERE}'", "line 2: server.host: the environment has no variable NOWHERE"),
     ("server = 3", "line 1: server: expected `object`, got `int`"),
     ("models = 3", "line 1: models: expected `array`, got `int`"),

@@ -98,6 +98,10 @@ MISTAKES = [
         'line 3: model_config_list.config[0].base_path: expected a folder of this machine, got "s3://bucket/a"',
     ),
     (
+        "model_config_list {\n config { base_path: '/a'\n name: 'a:b' } }",
+        'line 3: model_config_list.config[0].name: a model\'s name cannot have : in it, got "a:b"',
+    ),
+    (
         "model_config_list { config { name: 'a' base_path: '/a' model_version_policy { specific {} } } }",
         "model_version_policy.specific: expected versions: N at least once, got none",
     ),
@@ -148,12 +152,13 @@ def test_an_empty_list_is_a_list(tmp_path: Path):
     assert read_models(write(tmp_path, "model_config_list {}")).models == ()
 
 
+MODEL_NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/:%\\"), min_size=1, max_size=12)
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 POLICIES = st.one_of(
     st.none(), st.just("all"), st.integers(1, 2**31), st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4)
 )
 MODELS = st.lists(
-    st.tuples(NAMES, NAMES, POLICIES, st.dictionaries(NAMES, st.integers(0, 2**63 - 1), max_size=3)),
+    st.tuples(MODEL_NAMES, NAMES, POLICIES, st.dictionaries(NAMES, st.integers(0, 2**63 - 1), max_size=3)),
     unique_by=lambda model: model[0],
     max_size=4,
 )
@@ -313,6 +318,8 @@ def test_the_variables_of_tensorflow_servings_image_name_a_model():
     env = {"MODEL_NAME": "net", "MODEL_BASE_PATH": "/data/"}
     assert load_config(env=env).models == (ModelConfig(name="net", path="/data/net"),)
     assert load_config(env={"MODEL_BASE_PATH": "/data/", "MODEL_NAME": ""}) == Config()
+    with pytest.raises(ConfigError, match="MODEL_NAME: a model's name cannot have / in it"):
+        load_config(env={"MODEL_NAME": "../net"})
 
 
 def test_what_is_given_wins_over_these_variables(tmp_path: Path):

@@ -100,7 +100,7 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, dict[int, str]], list[str]]] = {
             "50%: a model's name cannot have % in it",
             "a:b: a model's name cannot have : in it",
             "c\\d: a model's name cannot have \\ in it",
-            "e\\nf: a model's name cannot have control characters, or bytes that are not UTF-8",
+            "e\\nf: a model's name cannot have characters that are not printable, or bytes that are not UTF-8",
         ],
     ),
     "names of all the world": (["modèle été/1/model.onnx"], {"modèle été": {1: "modèle été/1/model.onnx"}}, []),
@@ -151,7 +151,10 @@ def test_a_single_file(name: str, tmp_path: Path) -> None:
         ("net.pb", "net.pb: not a model file (.onnx, .echo) and not a folder"),
         ("pipe.onnx", "pipe.onnx: not a regular file"),
         ("a:b.onnx", "a:b.onnx: a model's name cannot have : in it"),
-        ("a\tb.onnx", "a\\tb.onnx: a model's name cannot have control characters, or bytes that are not UTF-8"),
+        (
+            "a\tb.onnx",
+            "a\\tb.onnx: a model's name cannot have characters that are not printable, or bytes that are not UTF-8",
+        ),
         ("net.pb/x", "net.pb/x: Not a directory"),
     ],
 )

@@ -5,8 +5,6 @@ The core says what is wrong; which words this protocol has for it is decided her
 
 import re
 
-import msgspec
-
 from fastserve.errors import (
     MAX_QUOTED_CHARS,
     DeadlineExceeded,
@@ -18,7 +16,7 @@ from fastserve.errors import (
     VersionNotFound,
 )
 from fastserve.http.message import Response
-from fastserve.http.status import retry_headers, status_of
+from fastserve.http.status import json_error
 
 OWNED = re.compile(r"(?i:/v1/models|/model-serving)(?:/.*)?\Z", re.DOTALL)
 """Every path of this protocol, right or wrong; as upstream, the fixed parts are read in any case."""
@@ -45,10 +43,7 @@ class StatusNotFound(FastServeError):
 
 def encode_error(error: FastServeError) -> Response:
     """`error` as this protocol's answer."""
-    headers = [("content-type", "application/json"), *retry_headers(error)]
-    # A path or key that was not UTF-8 may sit in the text as lone surrogates, which JSON cannot carry.
-    text = wording(error).encode("utf-8", "backslashreplace").decode()
-    return Response(status_of(error), headers, msgspec.json.encode({"error": text}))
+    return json_error(error, wording(error))
 
 
 def wording(error: FastServeError) -> str:
