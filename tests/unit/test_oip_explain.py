@@ -205,7 +205,7 @@ def test_rows_that_influence_each_other_are_asked_alone(door: AsgiDoor) -> None:
     assert found["features"] == ["x[0]", "x[1]"]
 
 
-@pytest.mark.parametrize("samples", [None, 50, 300])
+@pytest.mark.parametrize("samples", [None, 1, 600])
 def test_many_features_are_sampled_and_still_add_up(door: AsgiDoor, samples: int | None) -> None:
     rng = np.random.default_rng(5)
     row, background = rng.normal(size=(1, 40)), rng.normal(size=(10, 40))

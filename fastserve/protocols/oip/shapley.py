@@ -6,6 +6,7 @@ the place of a row's own; what is asked of the model are the values behind the c
 Thread: its own, for seconds: see `explain`. Memory: `MAX_CELLS` values at a time.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,11 +85,13 @@ def _coded(rows: Table, background: Table) -> tuple[Tensor, list[Tensor]]:
 
 
 def _samples(asked: int, features: int, background: int) -> int:
-    """How many sets of features are tried: all there are, or as many as there is room for."""
+    """How many sets of features are tried: all there are, or as many as there is room for, but never too few."""
     every = (1 << features) - 2 if features < 30 else 1 << 30
-    wanted = min(asked or 2 * features + 2048, max(every, 2))
+    # From here on the library tries every feature alone, so that its equations have one solution.
+    fewest = math.ceil(2 * features * (math.log(features) + 2))
+    wanted = min(max(asked or 2 * features + 2048, fewest), max(every, 2))
     room = MAX_CELLS // max(1, features * background)
-    if room < min(wanted, features + 2):
+    if room < min(wanted, 2 * features):
         raise InvalidRequest(
             f"an explanation of {features} features by {background} rows of background takes too much: send fewer rows as"
             " parameters.background"
