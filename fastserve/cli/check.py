@@ -77,7 +77,21 @@ def inspect(config: Config) -> Report:
         problems += [catalog.placed(f"{name}: {problem}") for problem in disk.problems]
         if not wanted:
             findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
+    problems += [f"dataset {name}: {error}" for name, error in _unreadable(config)]
     return Report(findings, [*catalog.problems, *problems], [*catalog.notes])
+
+
+def _unreadable(config: Config) -> list[tuple[str, str]]:
+    """Datasets that cannot be read, and why."""
+    from fastserve.datasets.shelf import Dataset
+
+    found = []
+    for entry in config.datasets:
+        dataset = Dataset(entry, config.datasets)
+        dataset.look(0)
+        if dataset.error:
+            found.append((entry.name, dataset.error))
+    return found
 
 
 def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:

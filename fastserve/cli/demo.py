@@ -28,7 +28,7 @@ Examples:
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False),
-    help="Configuration file (fastserve.toml or models.config).  [env: FASTSERVE_CONFIG]",
+    help="Configuration file (fastserve.toml, models.config or spicepod.yaml).  [env: FASTSERVE_CONFIG]",
 )
 @with_settings
 def command(file: str | None, **given: Any) -> None:

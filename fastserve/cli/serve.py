@@ -16,6 +16,7 @@ Examples:
   fastserve serve models/ --port 9000         # models/<name>/<version>/model.onnx
   fastserve serve fastserve.toml --workers 2
   fastserve serve models.config               # TensorFlow Serving's
+  fastserve serve spicepod.yaml               # Spice's
 """
 
 
@@ -25,7 +26,7 @@ Examples:
     "--config",
     "file",
     type=click.Path(exists=True, dir_okay=False),
-    help="Configuration file (fastserve.toml or models.config).  [env: FASTSERVE_CONFIG]",
+    help="Configuration file (fastserve.toml, models.config or spicepod.yaml).  [env: FASTSERVE_CONFIG]",
 )
 @with_settings
 def command(path: tuple[str, ...], file: str | None, **given: Any) -> None:

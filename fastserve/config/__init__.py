@@ -47,6 +47,7 @@ __all__ = [
 
 PROTOCOL_PREFIXES = ("/v1/", "/v2/", "/model-serving/")
 PROTO_SUFFIXES = (".config", ".conf", ".textproto", ".pbtxt", ".prototxt")
+YAML_SUFFIXES = (".yaml", ".yml")
 FOLDER_FILES = ("config.pbtxt", "model-settings.json")
 MODEL_NAME_VARIABLE, MODEL_BASE_VARIABLE = "MODEL_NAME", "MODEL_BASE_PATH"
 """What TF Serving's image takes: the model at MODEL_BASE_PATH/MODEL_NAME."""
@@ -98,6 +99,10 @@ class _Again:
 def _read(file: str, env: Mapping[str, str], seen: dict[str, FileIdentity | None]) -> Config:
     """The Config of one file, by its kind."""
     seen[os.path.abspath(file)] = identity(file)  # before it is read: what changes meanwhile is read again
+    if file.endswith(YAML_SUFFIXES):
+        from fastserve.config.spicepod import read_spicepod
+
+        return read_spicepod(Path(file), env)
     if not _is_proto_text(file):
         return read_toml(Path(file), env)
     from fastserve.config.tfserving import read_models  # protobuf, for those who need it
@@ -107,8 +112,8 @@ def _read(file: str, env: Mapping[str, str], seen: dict[str, FileIdentity | None
 
 def _is_proto_text(file: str) -> bool:
     """Whether it is a models.config and no fastserve.toml: by its name, and where that says nothing, by what it holds."""
-    if file.endswith(PROTO_SUFFIXES) or file.endswith(".toml"):
-        return not file.endswith(".toml")
+    if file.endswith((".toml", *YAML_SUFFIXES, *PROTO_SUFFIXES)):
+        return file.endswith(PROTO_SUFFIXES)
     try:
         with open(file, encoding="utf-8", errors="replace") as text:
             return re.search(r"^\s*model_config_list\b", text.read(1 << 16), re.MULTILINE) is not None
@@ -177,10 +182,8 @@ def _files_and_models(paths: Sequence[str]) -> tuple[list[str], list[str]]:
             models.append(path)
         elif os.path.basename(path) in FOLDER_FILES:
             models.append(os.path.dirname(path) or ".")
-        elif path.endswith((".yaml", ".yml")):
-            raise ConfigError(f"{path}: this kind of file is not read by this version; give a fastserve.toml instead")
         else:
-            (files if path.endswith((".toml", *PROTO_SUFFIXES)) else models).append(path)
+            (files if path.endswith((".toml", *YAML_SUFFIXES, *PROTO_SUFFIXES)) else models).append(path)
     return files, models
 
 

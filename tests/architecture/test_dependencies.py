@@ -12,7 +12,7 @@ import pytest
 from tests.architecture.layers import imported
 
 ROOT = Path(__file__).parents[2]
-IMPORT_NAMES = {"protobuf": "google", "prometheus-client": "prometheus_client", "pillow": "PIL"}
+IMPORT_NAMES = {"protobuf": "google", "prometheus-client": "prometheus_client", "pillow": "PIL", "pyyaml": "yaml"}
 EXTRAS = ("data-url", "datasets", "explain", "images")
 
 
@@ -55,7 +55,7 @@ def test_extra_is_there(extra: str) -> None:
 
 
 def test_what_is_optional_is_imported_where_it_is_used_only() -> None:
-    optional = {IMPORT_NAMES.get(name, name) for name in declared()} & {"duckdb", "fsspec", "shap", "PIL"}
+    optional = {IMPORT_NAMES.get(name, name) for name in declared()} & {"duckdb", "yaml", "fsspec", "shap", "PIL"}
     early = [
         f"{path}:{node.lineno}"
         for path in (ROOT / "fastserve").rglob("*.py")

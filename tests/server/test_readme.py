@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from tests.support.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-SHOWN = re.findall(r"^\$ (curl (?:.*\\\n)*.*)\n(\{.*\})$", README, re.MULTILINE)
+EVERY = re.findall(r"^\$ (curl (?:.*\\\n)*.*)\n(\{.*\})$", README, re.MULTILINE)
 """Commands, and the answer on the line below each."""
+PREDICT = "/v1/models/iris/predict"
+SHOWN = [(command, answer) for command, answer in EVERY if PREDICT not in command]
+FROM_DATASET = [(command, answer) for command, answer in EVERY if PREDICT in command]
 
 
 (TABLE,) = re.findall(r"^model .*\n─+\n(?:.+\n)+?(?=```)", README, re.MULTILINE)
@@ -78,3 +82,19 @@ def test_first_commands_are_targets_of_make() -> None:
     shown = re.findall(r"\bmake ([a-z]+)\b", README + (ROOT / "CONTRIBUTING.md").read_text())
     assert shown[:2] == ["demo", "test"]
     assert set(shown) <= targets
+
+
+def test_a_prediction_from_a_dataset_is_as_shown(tmp_path: Path) -> None:
+    shutil.copytree(demo.MODELS / "iris", tmp_path / "models" / "iris")
+    commands = re.findall(r"^\$ (printf .*> [\w.]+)", README, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    ((command, answer),) = FROM_DATASET
+    with ServerProcess(str(tmp_path / "fastserve.toml")) as server, closing(server.connection()) as asked:
+        asked.request("GET", command.rpartition(":8000")[2])
+        got = json.loads(asked.getresponse().read())
+    expected = json.loads(answer)
+    assert got.pop("duration_ms") >= 0
+    assert expected.pop("duration_ms") >= 0
+    assert rounded(got) == rounded(expected)

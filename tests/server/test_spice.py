@@ -1,6 +1,7 @@
 """Predictions from datasets by a spawned server: several workers, large tables, tables that change under load."""
 
 import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import requests
 
 from tests.support import models
 from tests.support.graphs import build, node, tensor, weight
-from tests.support.served import health, wire, workers_of
+from tests.support.served import FASTSERVE, health, wire, workers_of
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 
@@ -227,3 +228,47 @@ def test_nothing_is_said_at_the_end(tmp_path: Path):
         os.kill(server.process.pid, 15)
         server.process.wait(20)
         assert "leak" not in server.output
+
+
+POD = """
+version: v1
+kind: Spicepod
+name: app
+datasets:
+  - {from: file:d.csv, name: drive_stats, acceleration: {refresh_check_interval: 1s}}
+models:
+  - {from: file:window.onnx, name: drive_stats_a, datasets: [drive_stats]}
+  - {from: "file:window.onnx:v2", name: drive_stats_b, datasets: [drive_stats], params: {window: latest}}
+  - {from: file:other.onnx, name: no_y, datasets: [drive_stats]}
+embeddings: []
+"""
+
+
+def test_a_spicepod_is_checked_and_served_as_it_is(tmp_path: Path):
+    for name, output in (("window", "y"), ("other", "z")):
+        window = build([node("Identity", "x", output)], [tensor("x", [1, 2, 2])], [tensor(output, [1, 2, 2])])
+        (tmp_path / f"{name}.onnx").write_bytes(window.SerializeToString())
+    (tmp_path / "d.csv").write_text("ts,a,b\n2024-01-03,3,30\n2024-01-01,1,10\n2024-01-02,2,20\n")
+    pod = tmp_path / "spicepod.yaml"
+    pod.write_text(POD)
+    checked = subprocess.run([FASTSERVE, "check", str(pod)], check=False, capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 0, checked.stdout
+    assert f"note: {pod}, line 11: embeddings is not applied" in checked.stdout
+    with ServerProcess(str(pod)) as server:
+        until(lambda: health(server, "/readyz")[0] == 200)
+        body = {"predictions": [{"model_name": name} for name in ("drive_stats_a", "drive_stats_b", "no_y", "x")]}
+        found = requests.post(url(server, "/v1/predict"), json=body, timeout=20).json()["predictions"]
+        assert [(one.get("model_version"), one.get("prediction")) for one in found] == [
+            ("1", [1, 2, 10, 20]),
+            ("v2", [2, 3, 20, 30]),
+            ("1", None),
+            (None, None),
+        ]
+        assert [one.get("error_message") for one in found[2:]] == [
+            "Unable to find column 'y' in inference result",
+            "Model 'x' not found",
+        ]
+    (tmp_path / "d.csv").unlink()
+    checked = subprocess.run([FASTSERVE, "check", str(pod)], check=False, capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 1
+    assert "problem: dataset drive_stats: no file is there (d.csv)" in checked.stdout

@@ -105,7 +105,7 @@ FAILURES = [
     (("models", "ftp://x"), "ftp://x is no http:// or https:// URL"),
     (("models", "http://127.0.0.1:1"), "http://127.0.0.1:1 cannot be reached"),
     (("predict", "127.0.0.1:1", "iris"), "http://127.0.0.1:1 cannot be reached"),
-    (("serve", "spicepod.yaml"), "not read by this version"),
+    (("serve", "spicepod.yaml"), "spicepod.yaml: expected keys and values, got nothing"),
 ]
 
 

@@ -170,12 +170,6 @@ def test_every_mistake_names_the_file(tmp_path: Path) -> None:
             load_config([write(tmp_path, text)])
 
 
-@pytest.mark.parametrize("kind", ["spicepod.yaml", "some.yml"])
-def test_files_of_other_servers_are_refused_in_words(kind: str) -> None:
-    with pytest.raises(ConfigError, match=r"not read by this version; give a fastserve\.toml"):
-        load_config([f"some/{kind}"])
-
-
 def test_a_file_of_a_models_folder_stands_for_the_folder() -> None:
     assert load_config(["models/m/config.pbtxt", "model-settings.json"]).repository.path == ("models/m", ".")
 
