@@ -167,7 +167,7 @@ def test_a_base_path_that_is_not_there_is_told_with_its_line(shop: Shop):
 
 
 def test_a_problem_is_placed_at_the_model_that_it_speaks_of(shop: Shop):
-    entries = "\n".join(LISTED.format(name, "") for name in ("x", "xy", "x/y"))
+    entries = "\n".join(LISTED.format(name, "") for name in ("x", "xy", "x.y"))
     shop.write(f"model_config_list {{\n{entries} }}")
     shop.settle()
     assert [problem.split(": ")[0] for problem in shop.catalog.problems] == [
