@@ -3,12 +3,16 @@
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct, structs
 
 from fastserve.config import Config, ModelConfig, load_config
 from fastserve.errors import ConfigError, FastServeError
+
+if TYPE_CHECKING:
+    from fastserve.datasets.table import Table
 
 EXAMPLES = """
 \b
@@ -70,34 +74,38 @@ def inspect(config: Config) -> Report:
 
     catalog = Catalog(config)
     findings: list[Finding] = []
-    problems: list[str] = []
+    tables, problems = _tables(config)
     for name, disk in sorted(catalog.look().items()):
         wanted = wanted_versions(disk.policy, disk.versions)
-        findings += [_load(name, version, disk.versions[version], disk.config_of(version)) for version in wanted]
+        for version in wanted:
+            own = disk.config_of(version)
+            findings.append(_load(name, version, disk.versions[version], own, tables.get(own.dataset or "")))
         problems += [catalog.placed(f"{name}: {problem}") for problem in disk.problems]
         if not wanted:
             findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
-    problems += [f"dataset {name}: {error}" for name, error in _unreadable(config)]
     return Report(findings, [*catalog.problems, *problems], [*catalog.notes])
 
 
-def _unreadable(config: Config) -> list[tuple[str, str]]:
-    """Datasets that cannot be read, and why."""
+def _tables(config: Config) -> tuple[dict[str, "Table"], list[str]]:
+    """Every dataset that can be read, and why the others cannot."""
     from fastserve.datasets.shelf import Dataset
 
-    found = []
+    found, problems = {}, []
     for entry in config.datasets:
         dataset = Dataset(entry, config.datasets)
         dataset.look(0)
-        if dataset.error:
-            found.append((entry.name, dataset.error))
-    return found
+        if dataset.table is not None:
+            found[entry.name] = dataset.table
+        else:
+            problems.append(f"dataset {entry.name}: {dataset.error}")
+    return found, problems
 
 
-def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:
+def _load(name: str, version: int, file: Path, config: ModelConfig, table: "Table | None" = None) -> Finding:
     """Load one version as the server would, and let it go."""
     from fastserve.backends.base import LoadOptions
     from fastserve.backends.table import backend_for
+    from fastserve.datasets.mapping import plan
     from fastserve.engine.described import alone, describe
     from fastserve.engine.warmup import warm_up
     from fastserve.server.table import spec_text
@@ -114,10 +122,17 @@ def _load(name: str, version: int, file: Path, config: ModelConfig) -> Finding:
     except FastServeError as error:
         return Finding(name, version, ok=False, reason=f"{file.parent}: {error}")
     batching = loaded.batching
+    reason = ""
+    if table is not None and table.rows:
+        try:
+            plan(loaded.signature, table, config, batchable=batching.batchable)
+        except FastServeError as error:
+            reason = f"dataset {config.dataset}: {error}"
     finding = Finding(
         name,
         version,
-        ok=True,
+        ok=not reason,
+        reason=reason,
         inputs=[spec_text(spec) for spec in loaded.signature.inputs],
         outputs=[spec_text(spec) for spec in loaded.signature.outputs],
         batch="yes" if batching.batchable else f"no: {batching.reason}",

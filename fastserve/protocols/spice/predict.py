@@ -89,9 +89,9 @@ class Item:
         """The client went away."""
         self._cancelled = True
         pending = self._pending
+        self._fail(Cancelled("the client went away"))
         if pending is not None:
             pending.cancel()
-        self._fail(Cancelled("the client went away"))
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Whatever goes wrong in a step is the item's outcome."""
