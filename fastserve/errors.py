@@ -231,10 +231,46 @@ class WorkerSilent(FastServeError):
     retry_after_s = 1.0
 
 
+class Unauthenticated(FastServeError):
+    """Nobody knows who is calling. `missing`: nothing was sent that would say it. `challenges`: what would, for
+    `WWW-Authenticate` (RFC 9110, 11.6.1)."""
+
+    code = ErrorCode.UNAUTHENTICATED
+
+    def __init__(self, challenges: tuple[str, ...], *, missing: bool) -> None:
+        how = " or ".join(_WAYS[challenge.partition(" ")[0]] for challenge in challenges)
+        super().__init__(f"this server asks who is calling: send {how}" if missing else "the credentials are not valid")
+        self.challenges = challenges
+        self.missing = missing
+
+
+_WAYS = {
+    "Basic": "a user's name and password (Authorization: Basic)",
+    "Bearer": "a key (Authorization: Bearer KEY, or X-API-Key: KEY)",
+}
+
+
+class TooManyAttempts(FastServeError):
+    """More passwords wait to be checked than may; each takes much memory and time, on purpose."""
+
+    code = ErrorCode.RESOURCE_EXHAUSTED
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("too many passwords wait to be checked; try again")
+
+
 class Forbidden(FastServeError):
     """The caller has no right to it; the text says what would give it."""
 
     code = ErrorCode.PERMISSION_DENIED
+
+
+class ModelForbidden(Forbidden):
+    """The caller may use some models, and this is none of them, whether it is there or not."""
+
+    def __init__(self, caller: str, model: str) -> None:
+        super().__init__(f"the caller {quoted(caller)} may not use the model {quoted(model)}")
 
 
 class ConfigError(FastServeError):

@@ -1,6 +1,7 @@
 """What passes between protocols, engine and backends: tensors, signatures, requests, results. Plain values only."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, IntEnum
 from typing import Any
@@ -198,3 +199,38 @@ def decode_classes(metadata: Metadata) -> tuple[str, ...]:
     text = metadata.get(CLASSES)
     names: list[str | int] = msgspec.json.decode(text, type=list[str | int]) if text else []
     return tuple(map(str, names))
+
+
+OPEN, INFER, READ, LOG, ADMIN = "open", "infer", "read", "log", "admin"
+"""The scopes of routes. OPEN: anybody's, for health. LOG: writing to the prediction log. ADMIN: what changes the server."""
+
+SCOPES = frozenset({INFER, READ, LOG, ADMIN})
+"""What a caller may have."""
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who sent a request, and what they may do.
+
+    `models`: what the own names of models that they may use match, None: any; `names`: the same without wildcards, for
+    aliases. `spaces`: ids of the spaces that they may log to, None: any. `sent_by_browsers`: their credentials are of
+    the kind that browsers send by themselves, whichever page asks.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    models: re.Pattern[str] | None = None
+    names: frozenset[str] = frozenset()
+    spaces: frozenset[str] | None = None
+    sent_by_browsers: bool = False
+
+    def may_use(self, model: str, alias: str | None = None) -> bool:
+        """Whether they may use the model of that own name; `alias`: what it was called by."""
+        return self.models is None or alias in self.names or self.models.match(model) is not None
+
+    def may_log_to(self, space: str) -> bool:
+        """Whether they may write to that space's log."""
+        return self.spaces is None or space in self.spaces
+
+
+EVERYBODY = Caller(name="", scopes=SCOPES)
+"""The caller where nobody is asked who they are."""

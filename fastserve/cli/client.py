@@ -1,12 +1,20 @@
-"""Calls to a running server; what goes wrong is one sentence. Standard library only: a wheel brings no HTTP client."""
+"""Calls to a running server; what goes wrong is one sentence. Standard library only: a wheel brings no HTTP client.
+
+Who calls: `http://user:password@host`, or a key in the environment; never an option, which other users of the machine see.
+"""
 
 import json
+import os
 import urllib.error
 import urllib.request
+from base64 import b64encode
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fastserve.errors import FastServeError
+
+KEY_VARIABLE = "FASTSERVE_API_KEY"
 
 
 class CallFailed(FastServeError):
@@ -16,11 +24,13 @@ class CallFailed(FastServeError):
 class Client:
     """One server, by the URL that a person types: `http://` may be missing, a path may follow."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+    def __init__(self, url: str, timeout_s: float, env: Mapping[str, str] = os.environ) -> None:
+        self.url, self._authorization = _without_user((url if "://" in url else f"http://{url}").rstrip("/"))
+        if not self._authorization and env.get(KEY_VARIABLE):
+            self._authorization = f"Bearer {env[KEY_VARIABLE]}"
         self._timeout_s = timeout_s
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
-            raise CallFailed(f"{url} is no http:// or https:// URL")
+            raise CallFailed(f"{self.url} is no http:// or https:// URL")
 
     def get(self, path: str) -> bytes:
         """The body at `path`. Raises CallFailed."""
@@ -34,6 +44,8 @@ class Client:
         request = urllib.request.Request(self.url + path, data=body)  # noqa: S310 - http or https, see __init__
         if body is not None:
             request.add_header("Content-Type", "application/json")
+        if self._authorization:
+            request.add_unredirected_header("Authorization", self._authorization)  # no other server's business
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310
                 answer: bytes = response.read()
@@ -44,6 +56,16 @@ class Client:
         except (OSError, ValueError) as error:
             raise CallFailed(f"{self.url} does not answer: {error}") from None
         return answer
+
+
+def _without_user(url: str) -> tuple[str, str]:
+    """The URL as it may be shown, and the header that its `user:password@` asks for."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, ""
+    basic = b64encode(unquote(user).encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), f"Basic {basic}"
 
 
 def model_path(model: str, version: int | None, label: str | None) -> str:

@@ -9,8 +9,8 @@ import click
 
 from fastserve.errors import FastServeError
 
-COMMANDS = ("demo", "serve", "check", "predict", "models", "version")
-"""Each is `command` in `fastserve/cli/<name>.py`."""
+COMMANDS = ("demo", "serve", "check", "predict", "models", "hash-password", "hash-key", "version")
+"""Each is `command` in `fastserve/cli/<name>.py`, with underscores."""
 
 
 class Commands(click.Group):
@@ -24,7 +24,7 @@ class Commands(click.Group):
         """Import the command, with --debug added."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"fastserve.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"fastserve.cli.{cmd_name.replace('-', '_')}").command
         if not any(option.name == "debug" for option in command.params):
             command.params.append(_debug_option())
         return command

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fastserve.config.auth import AuthConfig, KeyConfig, UserConfig
 from fastserve.config.fields import (
     Config,
     DatasetConfig,
@@ -31,15 +32,18 @@ __all__ = [
     "CONFIG_VARIABLE",
     "FOLDER_FILES",
     "OPTIONS",
+    "AuthConfig",
     "Config",
     "DataUrlConfig",
     "DatasetConfig",
     "ImageConfig",
+    "KeyConfig",
     "ModelConfig",
     "Option",
     "Origin",
     "RepositoryConfig",
     "ServerConfig",
+    "UserConfig",
     "VersionPolicy",
     "line_of",
     "load_config",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from fastserve.config.auth import AuthConfig
 from fastserve.config.origin import Origin
 
 PATH_FIELD = {"path": True}
@@ -300,6 +301,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     models: Annotated[tuple[ModelConfig, ...], Meta(description="What differs for single models.")] = ()
     datasets: Annotated[tuple[DatasetConfig, ...], Meta(description="Tables to predict from.")] = ()
     data_url: Annotated[DataUrlConfig, Meta(description="What requests may have read.")] = DataUrlConfig()
+    auth: Annotated[AuthConfig, Meta(description="Who may call.")] = AuthConfig()
     origin: Annotated[Any, Meta(description="Where it came from; no field of a file.")] = Origin()
 
     def written(self, model: ModelConfig) -> frozenset[str]:

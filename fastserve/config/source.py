@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from fastserve.config import tables
 from fastserve.config.allowed import anchored, read_entry
+from fastserve.config.auth import auth_tables, mistakes, mistakes_as_written
 from fastserve.config.fields import (
     Config,
     DatasetConfig,
@@ -47,7 +48,9 @@ def read_toml(path: Path, env: Mapping[str, str]) -> Config:
         raise ConfigError(f"{path}: not TOML: {_lower_first(str(error))}") from None
     source = _Source(path=path, text=text)
     source.refuse_unknown_keys(raw)
+    source.refuse_first(mistakes_as_written(raw))
     config = source.convert(source.expand(raw, env))
+    source.refuse_first(mistakes(config.auth))
     source.check_policies(config)
     source.check_names(config.models)
     tables.check(config, source.error)
@@ -104,6 +107,11 @@ class _Source(Struct, frozen=True):
                     near = get_close_matches(key, known, n=1, cutoff=0.6)
                     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
                     raise self.error((*keys, key), f"unknown key; {hint}")
+
+    def refuse_first(self, found: Iterator[tuple[Keys, str]]) -> None:
+        """Raises ConfigError for the first mistake, where there is one."""
+        for keys, reason in found:
+            raise self.error(keys, reason)
 
     def expand(self, value: Any, env: Mapping[str, str], keys: Keys = ()) -> Any:
         """`value` with every `${NAME}` replaced by the environment's value."""
@@ -203,6 +211,7 @@ def _tables(raw: dict[str, Any]) -> Iterator[tuple[Keys, dict[str, Any], type[St
     for name, struct in _SECTIONS:
         if isinstance(raw.get(name), dict):
             yield (name,), raw[name], struct
+    yield from auth_tables(raw)
     for name, struct in _LISTS:
         entries = raw.get(name)
         for i, entry in enumerate(entries if isinstance(entries, list) else []):
@@ -219,16 +228,16 @@ def line_of(text: str, keys: Keys) -> int | None:
     seen: dict[str, int] = {}
     best: int | None = None
     for number, line in enumerate(text.splitlines(), start=1):
-        if match := re.match(r"\s*\[\[\s*[\"']?([\w-]+)[\"']?\s*\]\]", line):
+        if match := re.match(r"\s*\[\[\s*([\w.\"'-]+)\s*\]\]", line):
             seen[match[1]] = seen.get(match[1], -1) + 1
-            table = (match[1], seen[match[1]])
+            table = (*re.sub("[\"']", "", match[1]).split("."), seen[match[1]])
         elif match := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
             table = tuple(re.sub("[\"']", "", match[1]).split("."))
         elif match := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):
             if (*table, match[1]) == keys[: len(table) + 1]:
                 return number
             continue
-        if table and table == keys[: len(table)]:
+        if table and (table == keys[: len(table)] or (keys and best is None and table[: len(keys)] == keys)):
             best = number
     return best
 

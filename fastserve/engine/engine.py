@@ -195,6 +195,10 @@ class Engine:
         self._registry.status(model)
         return self._registry.name_of(model)
 
+    def own_name(self, model: str) -> str:
+        """The name of the model that is called so: its own, or an alias. What names no model is its own name."""
+        return self._registry.name_of(model)
+
     def status(self, model: str) -> list[VersionStatus]:
         """Every known version of a model, newest first, as all workers serve it. Raises ModelNotFound."""
         own = self._registry.status(model)

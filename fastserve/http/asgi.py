@@ -13,7 +13,6 @@ from fastserve.http.access import Asked
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply, Response
-from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
 
@@ -76,24 +75,24 @@ class AsgiDoor:
         method = scope["method"]
         body = b""
         has_body = not (declared is None and method in BODYLESS)
-        if match.route is None:
-            assert match.error is not None
+        try:
+            client = scope.get("client")
+            address = client[0] if client else ""
+            route, caller = await self._site.admit(match, headers, headers.get("host"), address)
+        except FastServeError:
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
                     reply.body_bytes = len(await self._timed_body(receive, MAX_DISCARDED_BYTES))
-            raise match.error
+            raise
         if has_body:
             body = await self._timed_body(receive, self._site.max_body_bytes)
             reply.body_bytes = len(body)
-        if match.route.scope in GUARDED:
-            client = scope.get("client")
-            self._site.admit(match.route, headers, headers.get("host"), client[0] if client else "")
         query = scope.get("query_string", b"").decode("latin-1")
-        request = self._site.request(match, method, _path(scope), query, headers, body)
-        if match.route.infer is not None:
-            self._site.run(match.route, request, reply)
+        request = self._site.request(match, method, _path(scope), query, headers, body, caller)
+        if route.infer is not None:
+            self._site.run(route, request, reply)
         else:
-            await self._site.wait(match.route, request, reply)
+            await self._site.wait(route, request, reply)
 
     async def _timed_body(self, receive: Receive, max_bytes: int) -> bytes:
         limit_ns = self._site.request_timeout_ns

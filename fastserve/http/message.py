@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from fastserve.errors import ErrorCode, FastServeError, InternalError
+from fastserve.types import EVERYBODY, Caller
 
 Headers = list[tuple[str, str]]
 """Names in lower case; values visible ASCII only (RSGI panics on anything else)."""
@@ -67,6 +68,7 @@ class Request(Struct, gc=False):
     params: dict[str, str]
     received_ns: int
     deadline_ns: int
+    caller: Caller = EVERYBODY
 
 
 class Reply:

@@ -1,44 +1,104 @@
-"""Who may call what. Pure; any thread.
+"""Who may call what. Any thread.
 
-Without users and keys everything is open but what changes the server: that takes a caller on this machine, who is no page
-of another site that a browser on this machine happens to show (cli.md, "Rights").
+With users and keys, every route but health takes a caller whom they name and whose scopes hold the route's. Without any,
+everything is open but what changes the server: that takes a caller on this machine, who is no page of another site that a
+browser on this machine happens to show.
 """
 
 import ipaddress
+from collections.abc import Callable
+from typing import Protocol
 
-from fastserve.errors import FastServeError, Forbidden, quoted
+from fastserve.errors import FastServeError, Forbidden, ModelForbidden, quoted
 from fastserve.http.message import HeaderMap
-
-ADMIN = "admin"
-"""The scope of what changes the server: load, unload, log and trace settings."""
+from fastserve.http.table import Match
+from fastserve.types import ADMIN, OPEN, Caller
 
 GUARDED = frozenset({ADMIN})
-"""Scopes whose requests doors let in only through `Site.admit`; the others' are open to everybody."""
+"""Scopes of requests that the direct door takes from nobody."""
+
+
+class Callers(Protocol):
+    """Whom there is, and how they are recognised."""
+
+    def known(self, headers: HeaderMap, scope: str, /) -> Caller | None:
+        """Who sent them to a route of that scope, where that was found out before."""
+
+    def recognise(self, headers: HeaderMap, scope: str, told: Callable[[Caller | FastServeError], None], /) -> None:
+        """Find out who sent them: `told` is called once, now or later, on any thread."""
 
 
 class Rights:
-    """`listens_locally`: whether only this machine reaches the address that the server listens on."""
+    """`listens_locally`: whether only this machine reaches the address that the server listens on. `callers`: None where
+    nobody is asked. `own_name`: of a model, for that or an alias."""
 
-    def __init__(self, listens_locally: bool) -> None:
+    def __init__(
+        self, listens_locally: bool, callers: Callers | None = None, own_name: Callable[[str], str] = str
+    ) -> None:
         self._listens_locally = listens_locally
+        self.callers = callers
+        self._own_name = own_name
 
-    def check(self, scope: str, headers: HeaderMap, host: str | None, client: str) -> None:
-        """Raises Forbidden where a request may not use routes of that scope.
+    def check(self, match: Match, caller: Caller, headers: HeaderMap, host: str | None, client: str) -> None:
+        """Raises Forbidden where a caller has no right to what a path leads to.
 
         `host`: the authority that was asked for; `client`: the address that the request came from, empty where it
         has none (a Unix socket).
         """
-        if scope == ADMIN:
-            self._check_admin(headers, host, client)
+        route = match.route
+        if route is None or route.scope == OPEN:
+            return
+        if self.callers is not None:
+            self._check_caller(match, caller)
+            if route.scope == ADMIN and caller.sent_by_browsers:
+                _check_origin(headers, host)
+        elif route.scope == ADMIN:
+            self._check_local(headers, host, client)
 
-    def _check_admin(self, headers: HeaderMap, host: str | None, client: str) -> None:
+    def may_at_once(self, match: Match, headers: HeaderMap) -> bool:
+        """Whether it is known already that who sent them may; if not, they may or may not."""
+        route, callers = match.route, self.callers
+        if route is None or callers is None or route.scope == OPEN:
+            return callers is None or route is not None
+        caller = callers.known(headers, route.scope)
+        if caller is None or route.scope not in caller.scopes:
+            return False
+        return caller.models is None or self._may_reach(match, caller)
+
+    def _check_caller(self, match: Match, caller: Caller) -> None:
+        assert match.route is not None
+        scope = match.route.scope
+        if scope not in caller.scopes:
+            raise Forbidden(f'the caller {quoted(caller.name)} lacks the scope "{scope}" that this call takes')
+        if caller.models is None or self._may_reach(match, caller):
+            return
+        model = match.params.get("model")
+        if model is None:
+            raise Forbidden(
+                f"the caller {quoted(caller.name)} may use some models only, and this call is about all of them"
+            )
+        raise ModelForbidden(caller.name, model)
+
+    def _may_reach(self, match: Match, caller: Caller) -> bool:
+        assert match.route is not None
+        model = match.params.get("model")
+        if model is None:
+            return match.route.sifts
+        return caller.may_use(self._own_name(model), model)
+
+    def _check_local(self, headers: HeaderMap, host: str | None, client: str) -> None:
         if not self._listens_locally or not _is_local_client(client):
             raise _only("on a loopback address", "the request came over a network that others reach")
         if host is None or not is_loopback_name(host_name(host)):
             raise _only("under a loopback name", f"the Host was {quoted(host or '')}")
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            raise _only("to pages of this server", f"the Origin was {quoted(origin)}")
+        _check_origin(headers, host)
+
+
+def _check_origin(headers: HeaderMap, host: str | None) -> None:
+    """Raises Forbidden for a page of another site, whose reader knows nothing of what it sends."""
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != (host or "").lower():
+        raise _only("to pages of this server", f"the Origin was {quoted(origin)}")
 
 
 def host_name(authority: str) -> str:

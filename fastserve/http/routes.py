@@ -39,6 +39,9 @@ class Route(Struct, frozen=True):
     waits: WaitingEndpoint | None = None
     light: Light | None = None
     """None: large bodies always take long to read, and are read on another thread."""
+    sifts: bool = False
+    """How it treats callers who may use some models only, where its path names no model: refused before it is asked, or,
+    if it sifts, let in, for it looks at `request.caller` for each model that it uses or tells of."""
 
 
 class Protocol(TypingProtocol):

@@ -12,7 +12,6 @@ from fastserve.http.access import Asked
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
 from fastserve.http.loop import LoopReply, Outbox
 from fastserve.http.message import Reply, Response
-from fastserve.http.rights import GUARDED
 from fastserve.http.site import Site
 from fastserve.http.table import Match
 
@@ -103,22 +102,22 @@ class RsgiDoor:
         declared = self._site.declared_bytes(headers)
         body = b""
         has_body = declared != 0 and not (declared is None and scope.method in BODYLESS)
-        if match.route is None:
-            assert match.error is not None
+        try:
+            authority = scope.authority or headers.get("host")
+            route, caller = await self._site.admit(match, headers, authority, scope.client)
+        except FastServeError:
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
                     reply.body_bytes = len(await self._body(scope, proto, declared, MAX_DISCARDED_BYTES))
-            raise match.error
+            raise
         if has_body:
             body = await self._body(scope, proto, declared, self._site.max_body_bytes)
             reply.body_bytes = len(body)
-        if match.route.scope in GUARDED:
-            self._site.admit(match.route, headers, scope.authority or headers.get("host"), scope.client)
-        request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body)
-        if match.route.infer is not None:
-            self._site.run(match.route, request, reply)
+        request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body, caller)
+        if route.infer is not None:
+            self._site.run(route, request, reply)
         else:
-            await self._site.wait(match.route, request, reply)
+            await self._site.wait(route, request, reply)
 
     async def _body(self, scope: Any, proto: Any, declared: int | None, max_bytes: int) -> bytes:
         """The body, within limit and deadline. `await proto()` has no limit of its own: only for a declared length."""

@@ -3,23 +3,35 @@
 Thread: any. A route runs on the door's own thread, or, when its body is big or compressed, on an executor thread.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from fastserve._ext.meters import Counter, Histogram
 from fastserve.clock import Clock
-from fastserve.errors import Cancelled, ErrorCode, FastServeError, InternalError, InvalidRequest, quoted
+from fastserve.errors import (
+    Cancelled,
+    ErrorCode,
+    FastServeError,
+    InternalError,
+    InvalidRequest,
+    TooManyAttempts,
+    quoted,
+)
 from fastserve.http.access import ID_HEADER, AccessLog
 from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.cors import Cors
 from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
 from fastserve.http.packing import Packed, coding_for, packed
-from fastserve.http.rights import Rights
+from fastserve.http.rights import Callers, Rights
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import Match, PathTable
 from fastserve.metrics import Metrics
+from fastserve.types import EVERYBODY, OPEN, Caller
 
 OFFLOAD_BYTES = 64 * 1024
 """Bodies from here on are read by an executor thread: a scan of that size takes about 50 us."""
@@ -35,6 +47,8 @@ REFUSALS = {
     ErrorCode.PAYLOAD_TOO_LARGE: "body_too_large",
     ErrorCode.REQUEST_TIMEOUT: "body_timeout",
     ErrorCode.CANCELLED: "cancelled",
+    ErrorCode.UNAUTHENTICATED: "unauthenticated",
+    ErrorCode.PERMISSION_DENIED: "forbidden",
 }
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
@@ -65,6 +79,9 @@ class Site:
         self.find = PathTable(protocols, preflight=self._cors.enabled).find
         self._post = post
         self._rights = rights or Rights(listens_locally=True)
+        self._callers = self._rights.callers
+        self.asks_callers = self._callers is not None
+        """Whether there are users and keys."""
         self._draining = False
         self.packs_from_bytes = compress_min_bytes or sys.maxsize
         """Answers at least so long go through `packs` before they go out."""
@@ -80,14 +97,43 @@ class Site:
         """The length that the headers declare. Raises PayloadTooLarge, InvalidRequest."""
         return declared_bytes(headers.get("content-length"), self.max_body_bytes)
 
-    def request(self, match: Match, method: str, path: str, query: str, headers: HeaderMap, body: bytes) -> Request:
-        """The request whose body just arrived. Raises InvalidRequest for a time limit that is none."""
-        now = self.clock()
-        return Request(method, path, query, headers, body, match.params, now, self._deadline_ns(headers, now))
+    def request(
+        self,
+        match: Match,
+        method: str,
+        path: str,
+        query: str,
+        headers: HeaderMap,
+        body: bytes,
+        caller: Caller | None = None,
+    ) -> Request:
+        """The request whose body just arrived, of an admitted caller (None: one of whom `may_at_once` is so).
 
-    def admit(self, route: Route, headers: HeaderMap, host: str | None, client: str) -> None:
-        """Raises Forbidden where the caller has no right to that route; see `Rights.check`."""
-        self._rights.check(route.scope, headers, host, client)
+        Raises InvalidRequest for a time limit that is none.
+        """
+        now = self.clock()
+        if caller is None:
+            caller = EVERYBODY if self._callers is None else self._known(match, headers)
+        return Request(method, path, query, headers, body, match.params, now, self._deadline_ns(headers, now), caller)
+
+    def may_at_once(self, match: Match, headers: HeaderMap) -> bool:
+        """Whether it is known already that who sent these headers may have what the path leads to."""
+        return self._rights.may_at_once(match, headers)
+
+    async def admit(self, match: Match, headers: HeaderMap, host: str | None, client: str) -> tuple[Route, Caller]:
+        """What the path leads to, and who asks; before the body is read.
+
+        Raises Unauthenticated, Forbidden, TooManyAttempts; for a caller who is known, the error of a path that leads nowhere.
+        """
+        route, callers, caller = match.route, self._callers, EVERYBODY
+        if callers is not None and (route is None or route.scope != OPEN):
+            scope = "" if route is None else route.scope
+            caller = callers.known(headers, scope) or await _recognised(callers, headers, scope)
+        self._rights.check(match, caller, headers, host, client)
+        if route is None:
+            assert match.error is not None
+            raise match.error
+        return route, caller
 
     def run(self, route: Route, request: Request, reply: Reply) -> None:
         """Answer through `reply`, now or later; what takes long goes to an executor thread."""
@@ -169,6 +215,16 @@ class Site:
             more = [*more, (ID_HEADER, request_id)]
         return Response(response.status, response.headers + more, response.body)
 
+    def _known(self, match: Match, headers: HeaderMap) -> Caller:
+        """Who sent them; found out a moment ago. Raises TooManyAttempts where that is forgotten again."""
+        assert match.route is not None
+        if match.route.scope == OPEN:
+            return EVERYBODY
+        caller = self._callers.known(headers, match.route.scope) if self._callers is not None else None
+        if caller is None:
+            raise TooManyAttempts
+        return caller
+
     def _run_offloaded(self, route: Route, request: Request, reply: Reply, encoding: str | None) -> None:
         if reply.gone:
             reply.fail(Cancelled("the client went away"))
@@ -220,3 +276,24 @@ class Site:
 def _is_light(route: Route, request: Request) -> bool:
     light = route.light
     return light is not None and request.headers.get(light.header) is not None and light.test(request)
+
+
+async def _recognised(callers: Callers, headers: HeaderMap, scope: str) -> Caller:
+    """Who sent them, once it is found out. Raises what `Callers.recognise` tells."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Caller | FastServeError] = loop.create_future()
+
+    def told(outcome: Caller | FastServeError) -> None:
+        with suppress(RuntimeError):  # the loop is closed: we are on our way out
+            loop.call_soon_threadsafe(_settle, future, outcome)
+
+    callers.recognise(headers, scope, told)
+    outcome = await future
+    if isinstance(outcome, Caller):
+        return outcome
+    raise outcome
+
+
+def _settle(future: "asyncio.Future[Any]", outcome: Any) -> None:
+    if not future.done():
+        future.set_result(outcome)

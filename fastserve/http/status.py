@@ -2,7 +2,7 @@
 
 import msgspec
 
-from fastserve.errors import ErrorCode, FastServeError, WrongMethod
+from fastserve.errors import ErrorCode, FastServeError, Unauthenticated, WrongMethod
 from fastserve.http.message import Response
 
 STATUS: dict[ErrorCode, int] = {
@@ -30,7 +30,10 @@ def status_of(error: FastServeError) -> int:
 
 
 def retry_headers(error: FastServeError) -> list[tuple[str, str]]:
-    """`Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting helps; `Allow` where a method is wrong."""
+    """`Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting helps; `Allow` where a method is wrong,
+    `WWW-Authenticate` where nobody knows who is calling."""
+    if isinstance(error, Unauthenticated):
+        return [("www-authenticate", challenge) for challenge in error.challenges]
     if isinstance(error, WrongMethod):
         return [("allow", ", ".join(error.allowed))]
     if error.retry_after_s is None:

@@ -16,12 +16,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from fastserve.access.callers import Callers
 from fastserve.config import Config, ServerConfig, load_config
 from fastserve.engine.engine import Engine
+from fastserve.engine.executor import Executor
 from fastserve.engine.scheduling import come_first
 from fastserve.http.access import AccessLog
 from fastserve.http.asgi import AsgiDoor, Receive, Send
 from fastserve.http.direct import DirectDoor, DirectReply
+from fastserve.http.guarded import GuardedDoor
 from fastserve.http.logged import LoggedReply
 from fastserve.http.rights import Rights, is_loopback_name
 from fastserve.http.rsgi import RsgiDoor
@@ -53,6 +56,8 @@ class App:
         self._engine: Engine | None = None
         self._asgi: AsgiDoor | None = None
         self._rsgi: RsgiDoor | None = None
+        self._callers: Callers | None = None
+        self._checking: Executor | None = None
         self.site: Site | None = None
         self.draining = False
         self.drain_timeout_s = (config.server if config else ServerConfig()).drain_timeout_ms / 1000
@@ -83,11 +88,21 @@ class App:
             access=self._access_log(server, engine),
             clock=engine.clock,
             metrics=engine.metrics,
-            rights=Rights(listens_locally=bool(server.uds) or is_loopback_name(server.host)),
+            rights=self._rights(config, engine),
         )
         self._asgi = AsgiDoor(self.site, loop)
         self._rsgi = RsgiDoor(self.site, loop)
         engine.start(lambda: self._first_look_done(engine))
+
+    def _rights(self, config: Config, engine: Engine) -> Rights:
+        """With users and keys, who they are."""
+        server, auth = config.server, config.auth
+        if auth:
+            # Passwords are checked on a thread of their own: the executor's have models to run.
+            self._checking = Executor(1 if auth.users else 0, "passwords")
+            self._callers = Callers(auth, self._checking.post)
+        locally = bool(server.uds) or is_loopback_name(server.host)
+        return Rights(locally, self._callers, engine.own_name)
 
     @staticmethod
     def _access_log(server: ServerConfig, engine: Engine) -> AccessLog | None:
@@ -123,7 +138,8 @@ class App:
         """The door without a loop, for workers that can use it."""
         assert self.site is not None, "the app is not started"
         reply = DirectReply if self.site.access is None else LoggedReply
-        door = DirectDoor(self.site, self.engine.at, self.engine.gather, reply)
+        kind = GuardedDoor if self.site.asks_callers else DirectDoor
+        door = kind(self.site, self.engine.at, self.engine.gather, reply)
         self.engine.answering = door.together
         return door
 
@@ -131,6 +147,10 @@ class App:
         """Let the models go. Requests in flight have ended by now: the server drains before it calls this."""
         gc.unfreeze()  # what is frozen is not freed at the process's end, and native modules complain of it
         engine, self._engine = self._engine, None
+        if self._callers is not None:
+            self._callers.close()
+        if self._checking is not None:
+            self._checking.stop()
         if engine is not None:
             engine.stop()
         if self.site is not None and self.site.access is not None:

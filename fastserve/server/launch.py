@@ -24,11 +24,11 @@ from fastserve.config import Config, ServerConfig
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.engine import Engine
 from fastserve.errors import ConfigError
-from fastserve.http.rights import is_loopback_name
 from fastserve.lines import LineFile
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
 from fastserve.server.ending import STOP, settle_in
+from fastserve.server.exposure import check_certificates, exposure
 from fastserve.server.hub import Hub, Line
 from fastserve.server.startup import announce
 from fastserve.server.supervisor import Supervisor
@@ -47,9 +47,12 @@ def serve(config: Config) -> int:
 
     Raises ConfigError where it cannot listen as configured.
     """
+    check_certificates(config.server)
     config = _with_address(config)
     server = config.server
-    _warn_if_open(server)
+    warning = exposure(config)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     if server.access_log is not None:
         LineFile(server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here
     multiprocessing.set_start_method("fork", force=True)  # workers inherit what they speak with; see `Hub`
@@ -155,15 +158,3 @@ def _make_room(path: Path) -> None:
         raise ConfigError(f"cannot listen on {path}: it is there, and no socket (--uds)")
     elif not path.parent.is_dir():
         raise ConfigError(f"cannot listen on {path}: there is no folder {path.parent} (--uds)")
-
-
-def _warn_if_open(server: ServerConfig) -> None:
-    """Anybody who reaches the address may use the models: say so."""
-    if server.uds or is_loopback_name(server.host):
-        return
-    print(
-        f"warning: {server.host} is reachable from other machines, and this server asks nobody who they are;"
-        " put a proxy with authentication before it, or listen on 127.0.0.1",
-        file=sys.stderr,
-        flush=True,
-    )

@@ -1,10 +1,9 @@
-"""Where a served process listens: ports, Unix sockets, certificates."""
+"""Where a served process listens: ports and Unix sockets."""
 
 import http.client
 import json
 import re
 import socket
-import ssl
 import subprocess
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.support import models
 from tests.support.served import FASTSERVE, health, launched
-from tests.support.server import ServerProcess, free_port
+from tests.support.server import ServerProcess
 from tests.support.shelf import times
 from tests.support.waiting import WITHIN_S
 from tests.support.wire import Wire
@@ -105,69 +104,3 @@ def test_a_unix_socket_serves_and_is_gone_afterwards(folder: Path, tmp_path: Pat
         process.terminate()
         assert process.wait(WITHIN_S) == 0
     assert not path.exists()
-
-
-class Authority:
-    """Makes certificates with openssl."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self.certificate = folder / f"{name}.pem"
-        self._key = folder / f"{name}.key"
-        self._openssl("req", "-x509", *self._new(self._key), "-subj", f"/CN={name}", "-out", str(self.certificate))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for `name` at 127.0.0.1, and its key."""
-        key, request, certificate = (self._folder / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
-        extensions = self._folder / "extensions"
-        extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-        self._openssl("req", *self._new(key), "-subj", f"/CN={name}", "-out", str(request))
-        signed_by = ("-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial")
-        made = ("-in", str(request), "-out", str(certificate), "-extfile", str(extensions))
-        self._openssl("x509", "-req", *made, *signed_by, "-days", "2")
-        return certificate, key
-
-    @staticmethod
-    def _new(key: Path) -> tuple[str, ...]:
-        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
-        return (*curve, "-nodes", "-keyout", str(key))
-
-    @staticmethod
-    def _openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=WITHIN_S)
-
-
-REFUSED = "(?i)certificate|alert|reset|EOF|closed|pipe"
-
-
-def ask_over_tls(port: int, context: ssl.SSLContext) -> int:
-    """The status of /readyz. Raises OSError where no connection comes about."""
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=WITHIN_S)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
-def test_https_with_a_certificate_and_with_clients_that_must_have_one(folder: Path, tmp_path: Path):
-    authority = Authority(tmp_path, "authority")
-    certificate, key = authority.issue("server")
-    own = ("--ssl-certificate", str(certificate), "--ssl-keyfile", str(key))
-    trusting = ssl.create_default_context(cafile=str(authority.certificate))
-    port = free_port()
-    with launched(str(folder), "--port", str(port), *own) as (_, output):
-        assert f"https://127.0.0.1:{port}/readyz" in output()
-        assert ask_over_tls(port, trusting) == 200
-        with pytest.raises(ssl.SSLError):
-            ask_over_tls(port, ssl.create_default_context())
-    with launched(str(folder), "--port", str(port), *own, "--ssl-ca", str(authority.certificate)):
-        with pytest.raises(OSError, match=REFUSED):
-            ask_over_tls(port, trusting)
-        stranger = Authority(tmp_path, "stranger").issue("unknown")
-        knowing = ssl.create_default_context(cafile=str(authority.certificate))
-        knowing.load_cert_chain(*stranger)
-        with pytest.raises(OSError, match=REFUSED):
-            ask_over_tls(port, knowing)
-        knowing.load_cert_chain(*authority.issue("client"))
-        assert ask_over_tls(port, knowing) == 200

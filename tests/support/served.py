@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,17 @@ class Load:
 
 
 @contextlib.contextmanager
-def launched(*arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], str]]]:
+def launched(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], str]]]:
     """`fastserve serve` with nothing added; and what it printed."""
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([FASTSERVE, "serve", *arguments], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [FASTSERVE, "serve", *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
 
         def output() -> str:
             return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode()

@@ -127,7 +127,7 @@ def test_variables_stand_in_any_string(tmp_path: Path) -> None:
 MISTAKES = [
     ("[server]\nhots = 'x'", "line 2: server.hots: unknown key; did you mean host?"),
     ("[sever]\nhost = 'x'", "line 1: sever: unknown key; did you mean server?"),
-    ("[auth]\nx = 1", "line 1: auth: unknown key; known here: server, repository, models"),
+    ("[auth]\nx = 1", "line 2: auth.x: unknown key; known here: users, keys"),
     ("[[models]]\nname = 'a'\n\n[[models]]\nname = 'b'\nmax_batch_row = 1", "line 6: models[1].max_batch_row"),
     ("[[models]]\nname = 'a'\nlabel = {a = 1}", "did you mean labels?"),
     ("[server]\n\nport = 99999", "line 3: server.port: expected `int` <= 65535"),

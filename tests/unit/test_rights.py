@@ -1,12 +1,28 @@
-"""Who may change the server: callers on this machine, and no page of another site."""
+"""Who may do what: without users and keys, who may change the server; with them, what each caller may."""
+
+import re
+from typing import Any
 
 import pytest
 
-from fastserve.errors import Forbidden
-from fastserve.http.rights import ADMIN, Rights, host_name, is_loopback_name
+from fastserve.errors import Forbidden, ModelForbidden
+from fastserve.http.message import Response
+from fastserve.http.rights import Rights, host_name, is_loopback_name
+from fastserve.http.routes import Route
+from fastserve.http.table import Match
+from fastserve.types import ADMIN, EVERYBODY, SCOPES, Caller
 
 HERE = "127.0.0.1:4711"
 OPEN_SCOPES = ("open", "read", "infer", "log")
+PROTOCOL: Any = None
+
+
+def match(scope: str, model: str | None = None, *, sifts: bool = False) -> Match:
+    async def waits(_: Any) -> Response:
+        raise AssertionError
+
+    route = Route("POST", re.compile(""), scope, waits=waits, sifts=sifts)
+    return Match(PROTOCOL, route, {} if model is None else {"model": model}, None)
 
 
 def allowed(
@@ -17,7 +33,8 @@ def allowed(
     listens_locally: bool = True,
 ) -> bool:
     try:
-        Rights(listens_locally).check(scope, {} if origin is None else {"origin": origin}, host, client)
+        headers = {} if origin is None else {"origin": origin}
+        Rights(listens_locally).check(match(scope), EVERYBODY, headers, host, client)
     except Forbidden:
         return False
     return True
@@ -79,3 +96,99 @@ def test_the_name_in_an_authority(authority: str, name: str) -> None:
 )
 def test_loopback_names(name: str, is_one: bool) -> None:
     assert is_loopback_name(name) is is_one
+
+
+# --- with users and keys
+
+
+class OneCaller:
+    """Everybody is that one, once known."""
+
+    def __init__(self, caller: Caller | None) -> None:
+        self.caller = caller
+
+    def known(self, headers: Any, scope: str) -> Caller | None:
+        return self.caller
+
+    def recognise(self, headers: Any, scope: str, told: Any) -> None:
+        raise AssertionError
+
+
+def own_name(model: str) -> str:
+    return {"alias": "iris", "deployment-42": "digits", "iris-too": "digits"}.get(model, model)
+
+
+def may(caller: Caller, what: Match, origin: str | None = None, host: str = "a.example") -> bool:
+    rights = Rights(listens_locally=False, callers=OneCaller(caller), own_name=own_name)
+    headers = {} if origin is None else {"origin": origin}
+    try:
+        rights.check(what, caller, headers, host, "203.0.113.7:1")
+    except Forbidden:
+        allowed = False
+    else:
+        allowed = True
+    if origin is None:
+        assert rights.may_at_once(what, headers) is allowed, "the direct door sees it as the others do"
+    return allowed
+
+
+def caller(*scopes: str, **more: Any) -> Caller:
+    return Caller(name="c", scopes=frozenset(scopes), **more)
+
+
+@pytest.mark.parametrize("scope", sorted(SCOPES))
+def test_a_caller_may_what_the_scopes_say_from_anywhere(scope: str) -> None:
+    assert may(caller(scope), match(scope, "m"))
+    assert may(caller(), match("open"))
+    assert not may(caller(*(SCOPES - {scope})), match(scope, "m"))
+    assert not may(caller(*SCOPES), match("a scope that nobody knows"))
+
+
+IRIS = caller("infer", models=re.compile(r"(?s:iris.*)\Z"), names=frozenset({"iris*", "deployment-42"}))
+
+
+@pytest.mark.parametrize(
+    ("model", "allowed"),
+    [
+        ("iris", 1),
+        ("iris2", 1),
+        ("alias", 1),
+        ("deployment-42", 1),
+        ("digits", 0),
+        ("iris-too", 0),
+        ("", 0),
+        ("IRIS", 0),
+    ],
+)
+def test_models_are_told_by_their_own_names_whatever_they_are_called(model: str, allowed: int) -> None:
+    assert may(IRIS, match("infer", model)) is bool(allowed)
+
+
+def test_a_caller_of_some_models_is_refused_where_no_model_is_named_and_nobody_sifts() -> None:
+    assert not may(IRIS, match("infer"))
+    assert may(IRIS, match("infer", sifts=True))
+    assert may(caller("infer"), match("infer"))
+
+
+def test_who_is_not_known_yet_may_not_at_once() -> None:
+    rights = Rights(listens_locally=True, callers=OneCaller(None))
+    assert not rights.may_at_once(match("infer", "m"), {})
+    assert rights.may_at_once(match("open"), {})
+    assert not rights.may_at_once(Match(PROTOCOL, None, {}, None), {})
+
+
+def test_pages_of_other_sites_cannot_use_what_browsers_send_by_themselves() -> None:
+    by_password = caller("admin", "infer", sent_by_browsers=True)
+    assert may(by_password, match(ADMIN))
+    assert may(by_password, match(ADMIN), "https://a.example")
+    assert not may(by_password, match(ADMIN), "https://evil.example")
+    assert may(by_password, match("infer"), "https://evil.example")
+    assert may(caller("admin"), match(ADMIN), "https://evil.example"), "a page that has a key was given it"
+
+
+def test_a_refusal_names_the_caller_the_scope_and_the_model() -> None:
+    rights = Rights(listens_locally=False, callers=OneCaller(IRIS))
+    with pytest.raises(Forbidden, match='the caller "c" lacks the scope "admin"'):
+        rights.check(match(ADMIN), IRIS, {}, "", "")
+    with pytest.raises(ModelForbidden, match='may not use the model "digits"'):
+        rights.check(match("infer", "digits"), IRIS, {}, "", "")

@@ -14,7 +14,7 @@ from functools import partial
 
 from fastserve.engine.engine import Engine, Lease, Pending
 from fastserve.engine.executor import on_executor_thread
-from fastserve.errors import FastServeError, InvalidTensor
+from fastserve.errors import FastServeError, InvalidTensor, ModelForbidden
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Light, Route
 from fastserve.protocols.oip.binary import LENGTH_HEADER
@@ -63,7 +63,7 @@ class Inference:
         return [
             *calls,
             Route("POST", re.compile(TARGET + "/?"), "infer", infer=self.infer),
-            Route("POST", re.compile("/"), "infer", infer=self.event),
+            Route("POST", re.compile("/"), "infer", infer=self.event, sifts=True),
         ]
 
     def infer(self, request: Request, reply: Reply) -> Pending | None:
@@ -104,7 +104,11 @@ class Inference:
 
     def event(self, request: Request, reply: Reply) -> Pending | None:
         """POST /: the body, or a header, says which model and which call."""
-        call, request.params = read_event(request, self._engine.models(), list(self._calls))
+        engine, caller = self._engine, request.caller
+        call, request.params = read_event(request, [*filter(caller.may_use, engine.models())], list(self._calls))
+        model = request.params["model"]
+        if not caller.may_use(engine.own_name(model), model):
+            raise ModelForbidden(caller.name, model)
         return self._calls[call](request, reply)
 
     def _found(self, request: Request, reply: Reply, then: Then, *, dicts: bool) -> Pending | None:

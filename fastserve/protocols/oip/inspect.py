@@ -29,7 +29,7 @@ class Inspection:
     def routes(self) -> list[Route]:
         """`/v2/models/stats` is no model's: it stands before the calls that take a model's name there."""
         return [
-            Route("GET", re.compile("/v2/models/stats/?"), "read", infer=self.all_stats),
+            Route("GET", re.compile("/v2/models/stats/?"), "read", infer=self.all_stats, sifts=True),
             Route("GET", re.compile(TARGET + "/stats/?"), "read", infer=self.stats),
             Route("GET", re.compile(TARGET + "/config/?"), "read", infer=self.config),
         ]
@@ -49,9 +49,10 @@ class Inspection:
         versions = [lease.subject] if "version" in request.params else self._serving(lease.model)
         self._tell(versions or [lease.subject], reply)
 
-    def all_stats(self, _: Request, reply: Reply) -> None:
+    def all_stats(self, request: Request, reply: Reply) -> None:
         """GET /v2/models/stats: every version that serves of every model."""
-        self._tell([version for model in self._engine.models() for version in self._serving(model)], reply)
+        models = filter(request.caller.may_use, self._engine.models())
+        self._tell([version for model in models for version in self._serving(model)], reply)
 
     def _serving(self, model: str) -> list[Version]:
         try:

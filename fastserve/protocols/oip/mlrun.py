@@ -45,7 +45,7 @@ class Mlrun:
             Route("HEAD", re.compile("/"), "open", infer=self.front),
             Route("GET", re.compile("/v2/health/?"), "open", infer=self.info),
             Route("HEAD", re.compile("/v2/health/?"), "open", infer=self.info),
-            Route("GET", re.compile("/v2/models/?"), "read", infer=self.models),
+            Route("GET", re.compile("/v2/models/?"), "read", infer=self.models, sifts=True),
         ]
 
     def front(self, request: Request, reply: Reply) -> None:
@@ -60,9 +60,10 @@ class Mlrun:
         body = {"name": "fastserve", "version": VERSION, "extensions": EXTENSIONS}
         reply.send(Response(200, JSON, msgspec.json.encode(body)))
 
-    def models(self, _: Request, reply: Reply) -> None:
+    def models(self, request: Request, reply: Reply) -> None:
         """GET /v2/models: the name of each model, `name:version` for each version where several serve."""
-        names = [name for model in self._engine.models() for name in self._names(model)]
+        models = filter(request.caller.may_use, self._engine.models())
+        names = [name for model in models for name in self._names(model)]
         reply.send(Response(200, JSON, msgspec.json.encode({"models": names})))
 
     def _names(self, model: str) -> list[str]:

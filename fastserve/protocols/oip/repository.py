@@ -18,7 +18,7 @@ from fastserve.http.routes import Route
 from fastserve.protocols.oip import bodies
 from fastserve.protocols.oip.errors import NotOffered
 from fastserve.protocols.oip.server import JSON
-from fastserve.types import VersionState
+from fastserve.types import Caller, VersionState
 
 STATES: Mapping[VersionState, str] = {
     VersionState.READY: "READY",
@@ -50,17 +50,17 @@ class Repository:
         own = r"/v2/repository/models/(?P<model>.+)"
         other = r"/v2/repository/(?!models/)[^/]+/(?:index|models/.+/(?:load|unload))/?"
         return [
-            Route("POST", re.compile("/v2/repository/index/?"), "read", infer=self.index),
+            Route("POST", re.compile("/v2/repository/index/?"), "read", infer=self.index, sifts=True),
             Route("POST", re.compile(own + "/load/?", re.DOTALL), "admin", infer=self.load),
             Route("POST", re.compile(own + "/unload/?", re.DOTALL), "admin", infer=self.unload),
-            Route("POST", re.compile(other, re.DOTALL), "read", infer=self.named),
+            Route("POST", re.compile(other, re.DOTALL), "read", infer=self.named, sifts=True),
         ]
 
     def index(self, request: Request, reply: Reply) -> None:
         """POST index: every version of every model, served or only on disk."""
         found = bodies.read_object(request.body)
         bodies.check(found, INDEX, "$", others=True)
-        self._engine.control.index(reply.then(_encoded_index, found.get("ready", False)))
+        self._engine.control.index(reply.then(_encoded_index, found.get("ready", False), request.caller))
 
     def load(self, request: Request, reply: Reply) -> None:
         """POST MODEL/load: what is on disk now, with another configuration where one is given."""
@@ -103,8 +103,12 @@ def _encoded(_: list[IndexEntry], model: str, verb: str) -> Response:
     return Response(200, JSON, msgspec.json.encode({"name": model, verb: True}))
 
 
-def _encoded_index(entries: list[IndexEntry], ready_only: bool) -> Response:
-    shown = [entry for entry in entries if not ready_only or entry.state is VersionState.READY]
+def _encoded_index(entries: list[IndexEntry], ready_only: bool, caller: Caller) -> Response:
+    shown = [
+        entry
+        for entry in entries
+        if caller.may_use(entry.model) and (not ready_only or entry.state is VersionState.READY)
+    ]
     return Response(200, JSON, msgspec.json.encode([_item(entry) for entry in shown]))
 
 

@@ -39,14 +39,14 @@ class Server:
         self._engine = engine
 
     def routes(self) -> list[Route]:
-        """Health answers HEAD too, for orchestrators."""
+        """Health answers HEAD too, for orchestrators. Nothing here tells of any model."""
         calls: list[tuple[str, str, Callable[[Request, Reply], None]]] = [
             ("/v2/?", "read", self.metadata),
             ("/v2/health/live/?", "open", self.live),
             ("/v2/health/ready/?", "open", self.ready),
         ]
         return [
-            Route(method, re.compile(path), scope, infer=call)
+            Route(method, re.compile(path), scope, infer=call, sifts=True)
             for path, scope, call in calls
             for method in (("GET", "HEAD") if scope == "open" else ("GET",))
         ]

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from fastserve.engine.engine import Engine
 from fastserve.engine.state import Outcome
-from fastserve.errors import FastServeError, InvalidRequest, UnknownPath, WrongMethod, quoted
+from fastserve.errors import FastServeError, InvalidRequest, ModelForbidden, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Pending, Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.protocols.spice import answers, errors, listing
@@ -51,8 +51,8 @@ class Spice:
         """Health answers HEAD too, for orchestrators."""
         return [
             Route("GET", PREDICT, "infer", infer=self.predict),
-            Route("POST", re.compile("/v1/predict"), "infer", infer=self.predict_many),
-            Route("GET", re.compile("/v1/models"), "read", infer=self.models),
+            Route("POST", re.compile("/v1/predict"), "infer", infer=self.predict_many, sifts=True),
+            Route("GET", re.compile("/v1/models"), "read", infer=self.models, sifts=True),
             Route("GET", re.compile("/v1/datasets"), "read", infer=self.datasets),
             Route("POST", REFRESH, "admin", infer=self.refresh),
             *(Route(method, re.compile("/v1/ready"), "open", infer=self.ready) for method in ("GET", "HEAD")),
@@ -84,6 +84,9 @@ class Spice:
     def predict_many(self, request: Request, reply: Reply) -> Pending | None:
         """POST predict: each from its own dataset, all at a time; one that fails says so for itself."""
         models = [one.model_name for one in _read(request).predictions]
+        for model in models:
+            if not request.caller.may_use(self._engine.own_name(model), model):
+                raise ModelForbidden(request.caller.name, model)
         if len(models) > MAX_PREDICTIONS:
             raise InvalidRequest(f"expected at most {MAX_PREDICTIONS} predictions, got {len(models)}")
         several = Several(
@@ -97,7 +100,7 @@ class Spice:
 
     def models(self, request: Request, reply: Reply) -> None:
         """GET models."""
-        rows = listing.models(self._engine)
+        rows = [row for row in listing.models(self._engine) if request.caller.may_use(row["id"])]
         if listing.wants_csv(request.query):
             reply.send(listing.as_csv(rows, ["id", "object", "owned_by", "datasets", "status"]))
         else:
