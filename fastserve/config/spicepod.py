@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fastserve.config.auth import AuthConfig, KeyConfig, Scope
 from fastserve.config.fields import Config, DatasetConfig, ModelConfig, ParamsConfig
 from fastserve.config.origin import Origin
 from fastserve.config.tables import resolved
@@ -18,6 +19,9 @@ from fastserve.config.yaml import Document, Keys, read_yaml
 
 OUTPUT = "y"
 """The column of a result that Spice takes as the prediction."""
+
+ACCESS: dict[str, tuple[Scope, ...]] = {"ro": ("infer", "read"), "rw": ("infer", "read", "admin")}
+"""What stands behind a key's last colon; Spice's keys only read unless they say `:rw`."""
 
 SET = frozenset(("name", "path", "dataset", "params", "output", "version_name"))
 """Fields of ModelConfig that a pod's models set."""
@@ -65,12 +69,12 @@ class _Pod:
         self._once(models)
         known = ("version", "kind", "name", "models", "datasets", "views", "runtime", "secrets", "metadata")
         self._ignore((), [key for key in root if key not in known], "there is nothing like it here")
-        self._runtime(root)
+        auth = self._auth(root)
         if not models:
             self._notes.append(f"{self._doc.path}: no model of it is served")
         written = {model.name: SET for model in models}
         origin = Origin(places=self._places, written=written, notes=tuple(self._notes))
-        return Config(models=tuple(models), datasets=tuple(datasets), origin=origin)
+        return Config(models=tuple(models), datasets=tuple(datasets), auth=auth, origin=origin)
 
     def _entries(self, root: Mapping[str, Any], key: str, file: str) -> Iterator[tuple[Keys, dict[str, Any]]]:
         """The components of that kind; one that is a `ref` is read from its own file."""
@@ -182,20 +186,36 @@ class _Pod:
             raise self._doc.error((*at, "refresh_check_interval"), f"expected a time like 10s, 5m or 1h, got {text!r}")
         return float(match[1]) * UNIT_S[match[2]]
 
-    def _runtime(self, root: Mapping[str, Any]) -> None:
-        """Keys are not read silently: a pod that asks for them is not served open."""
+    def _auth(self, root: Mapping[str, Any]) -> AuthConfig:
+        """The keys of `runtime.auth`; they may stand in the clear here, as Spice has them."""
         runtime = self._doc.mapping(("runtime",), root.get("runtime") or {})
         self._ignore(("runtime",), [key for key in runtime if key != "auth"], "see fastserve serve --help")
         auth = self._doc.mapping(("runtime", "auth"), runtime.get("auth") or {})
+        found: list[KeyConfig] = []
         for name, value in auth.items():
             keys: Keys = ("runtime", "auth", name)
             if name not in ("api-key", "api_key"):
                 raise self._doc.error(keys, "expected api-key; other ways are not offered")
             entry = self._doc.mapping(keys, value)
             if entry.get("enabled", True) is not False:
-                raise self._doc.error(
-                    keys, "keys are not read from this file by this version: set enabled: false to serve without them"
-                )
+                found += self._keys((*keys, "keys"), entry.get("keys"))
+        return AuthConfig(keys=tuple(found))
+
+    def _keys(self, keys: Keys, values: Any) -> Iterator[KeyConfig]:
+        """Empty ones are left out, as in Spice; where none is left, nobody could call: that is a mistake."""
+        count = 0
+        for i, value in enumerate(self._doc.sequence(keys, values)):
+            if not isinstance(value, str):
+                raise self._doc.error((*keys, i), "expected a text in quotes")  # never the value itself
+            text = self._doc.expanded((*keys, i), value)
+            key, colon, access = text.rpartition(":")
+            if not colon or access not in ACCESS:
+                key, access = text, "ro"
+            if key:
+                count += 1
+                yield KeyConfig(name=f"api-key {i + 1}", key=key, scopes=ACCESS[access])
+        if not count:
+            raise self._doc.error(keys, "expected at least one key, or enabled: false beside it")
 
     def _refuse_unknown(self, keys: Keys, entry: Mapping[str, Any]) -> None:
         for key in entry:

@@ -272,3 +272,24 @@ def test_a_spicepod_is_checked_and_served_as_it_is(tmp_path: Path):
     checked = subprocess.run([FASTSERVE, "check", str(pod)], check=False, capture_output=True, text=True, timeout=60)
     assert checked.returncode == 1
     assert "problem: dataset drive_stats: no file is there (d.csv)" in checked.stdout
+
+
+def test_the_keys_of_a_spicepod_are_asked_for(tmp_path: Path):
+    window = build([node("Identity", "x", "y")], [tensor("x", [1, 1, 1])], [tensor("y", [1, 1, 1])])
+    (tmp_path / "m.onnx").write_bytes(window.SerializeToString())
+    (tmp_path / "d.csv").write_text("ts,a\n1,7\n")
+    pod = tmp_path / "spicepod.yaml"
+    auth = "runtime: {auth: {api-key: {keys: ['${ secrets:pod_key }']}}}\n"
+    models_of = "models: [{from: 'file:m.onnx', name: m, datasets: [d]}]\n"
+    pod.write_text(auth + models_of + "datasets: [{from: 'file:d.csv', name: d}]\n")
+    with ServerProcess(str(pod), environment={"SPICE_POD_KEY": "the secret key"}) as server:
+        path = url(server, "/v1/models/m/predict")
+        refused = requests.get(path, timeout=20)
+        assert (refused.status_code, refused.text) == (401, "Unauthorized")
+        assert requests.get(path, headers={"X-API-Key": "another"}, timeout=20).status_code == 401
+        for headers in ({"X-API-Key": "the secret key"}, {"Authorization": "Bearer the secret key"}):
+            assert requests.get(path, headers=headers, timeout=20).json()["prediction"] == [7]
+        refresh = url(server, "/v1/datasets/d/acceleration/refresh")
+        assert requests.post(refresh, headers=headers, timeout=20).status_code == 403  # it says nothing of :rw
+        assert requests.get(url(server, "/health"), timeout=20).text == "ok\n"
+        assert "the secret key" not in server.output

@@ -146,18 +146,30 @@ def test_mistakes_are_told_with_their_place(tmp_path: Path, text: str, expected:
     assert str(tmp_path / "spicepod.yaml") in str(error.value)
 
 
-KEYS: list[dict[str, Any]] = [
-    {"api-key": {"keys": ["k"]}},
-    {"api_key": {"enabled": True, "keys": ["${ secrets:a }:rw"]}},
+KEYS = [
+    ("api-key: {keys: ['1234567890']}", [("1234567890", ("infer", "read"))]),
+    (
+        "api_key: {enabled: true, keys: ['${ secrets:a }:rw', 'b:ro', '']}",
+        [("S", ("infer", "read", "admin")), ("b", ("infer", "read"))],
+    ),
+    ("api-key: {keys: ['a:b']}", [("a:b", ("infer", "read"))]),
+    ("api-key: {enabled: false, keys: ['${ secrets:absent }']}", []),
+    ("", []),
 ]
 
 
-@pytest.mark.parametrize("auth", KEYS)
-def test_a_pod_that_asks_for_keys_is_not_served_open(tmp_path: Path, auth: dict[str, Any]):
+@pytest.mark.parametrize(("auth", "expected"), KEYS)
+def test_keys_are_ours(tmp_path: Path, auth: str, expected: list[Any]):
+    config = read(tmp_path, MODEL + f"runtime: {{auth: {{{auth}}}}}", A="S")
+    assert [(one.key, one.scopes) for one in config.auth.keys] == expected
+
+
+@pytest.mark.parametrize("keys", ["[]", "['']", "", "[1234567890]", "['${ secrets:absent }']", "{a: b}"])
+def test_a_pod_that_asks_for_keys_is_not_served_open(tmp_path: Path, keys: str):
     with pytest.raises(ConfigError) as error:
-        read(tmp_path, MODEL + f"runtime: {{auth: {auth}}}".replace("'", '"').replace("True", "true"), A="the secret")
-    assert "enabled: false" in str(error.value)
-    assert "the secret" not in str(error.value)
+        read(tmp_path, MODEL + f"runtime: {{auth: {{api-key: {{keys: {keys}}}}}}}")
+    assert "line 2: runtime.auth.api-key.keys" in str(error.value)
+    assert "1234567890" not in str(error.value)
 
 
 def test_without_yaml_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
