@@ -100,6 +100,9 @@ class FakeEngine:
     def when_changed(self, _: Callable[[], None]) -> None:
         """Nothing ever does."""
 
+    def own_name(self, model: str) -> str:
+        return model
+
     def models(self) -> list[str]:
         return sorted(self.lines)
 
