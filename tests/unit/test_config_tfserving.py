@@ -154,11 +154,13 @@ def test_an_empty_list_is_a_list(tmp_path: Path):
 
 MODEL_NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/:%\\"), min_size=1, max_size=12)
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+FOLDERS = NAMES.filter(lambda name: "://" not in name)
+"""Below the root of this machine; with that in it, a path is taken for an address."""
 POLICIES = st.one_of(
     st.none(), st.just("all"), st.integers(1, 2**31), st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4)
 )
 MODELS = st.lists(
-    st.tuples(MODEL_NAMES, NAMES, POLICIES, st.dictionaries(NAMES, st.integers(0, 2**63 - 1), max_size=3)),
+    st.tuples(MODEL_NAMES, FOLDERS, POLICIES, st.dictionaries(NAMES, st.integers(0, 2**63 - 1), max_size=3)),
     unique_by=lambda model: model[0],
     max_size=4,
 )
