@@ -20,7 +20,6 @@ from fastserve.access.callers import Callers
 from fastserve.config import Config, ServerConfig, load_config
 from fastserve.engine.engine import Engine
 from fastserve.engine.executor import Executor
-from fastserve.engine.scheduling import come_first
 from fastserve.http.access import AccessLog
 from fastserve.http.asgi import AsgiDoor, Receive, Send
 from fastserve.http.direct import DirectDoor, DirectReply
@@ -36,8 +35,8 @@ from fastserve.server.hub import Line
 from fastserve.server.ledger import SharedCells
 from fastserve.server.member import Member
 
-SWITCH_S = 0.0001
-"""An executor thread that runs Python gives way to a door's thread after this (Python's own default is 5 ms)."""
+SWITCH_S = 0.0005
+"""An executor thread that runs Python gives way to a door's thread after this (Python's own default is ten times as long)."""
 
 Started = Callable[[Engine], None]
 
@@ -71,7 +70,6 @@ class App:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make the engine, begin to load, open the doors. Models load while health is answered already."""
         sys.setswitchinterval(SWITCH_S)
-        come_first()  # the doors' threads are started by this one
         config = self._config or load_config(env=os.environ)
         engine = self._engine = (
             self._alone(config) if self._line is None else self._with_others(config, self._line, loop)
