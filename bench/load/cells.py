@@ -120,7 +120,7 @@ CELLS = {
         ),
         Cell(
             name="v2-binary-cnn-c16",
-            title="CNN of about 10 ms a row, Open Inference binary, concurrency 16: rows/s against onnxruntime's best",
+            title="CNN of about 1 ms a row, Open Inference binary, concurrency 16: rows/s against onnxruntime's best",
             workload="cnn, v2 binary",
             connections=16,
             contenders=(RAW, FASTSERVE),
