@@ -1,23 +1,26 @@
-"""The server's own paths: health and metrics; and every path that no protocol owns.
+"""The server's own paths: health, metrics and the API document; and every path that no protocol owns.
 
 Thread: the door's.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from fastserve.engine.engine import Engine
 from fastserve.errors import FastServeError, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Headers, Reply, Request, Response
-from fastserve.http.routes import Route
+from fastserve.http.routes import Protocol, Route
 from fastserve.http.status import json_error
 from fastserve.metrics import rendered
+from fastserve.protocols.table import DESCRIBED
+from fastserve.server import admin_openapi, openapi
+from fastserve.server.docs import DOCUMENT_PATH, PAGE_PATH, Docs
 
 JSON: Headers = [("content-type", "application/json")]
 METRICS_TEXT: Headers = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
-PATHS = ("/livez", "/readyz", "/startupz", "/metrics", "/monitoring/prometheus/metrics")
+PATHS = ("/livez", "/readyz", "/startupz", "/metrics", "/monitoring/prometheus/metrics", DOCUMENT_PATH, PAGE_PATH)
 
 
 class Admin:
@@ -26,13 +29,22 @@ class Admin:
     name = "admin"
     owns = re.compile(r".*", re.DOTALL)
 
-    def __init__(self, engine: Engine, draining: Callable[[], bool], metrics_path: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        draining: Callable[[], bool],
+        metrics_path: str | None = None,
+        others: Sequence[Protocol] = (),
+    ) -> None:
+        """`others`: the protocols that the API document tells of, beside ours."""
         self._engine = engine
         self._draining = draining
         self._metrics_path = metrics_path
+        self._others = others
+        self._docs = Docs(self.document)
 
     def routes(self) -> list[Route]:
-        """Health for orchestrators (GET and HEAD), metrics for Prometheus."""
+        """Health for orchestrators (GET and HEAD), metrics for Prometheus, the API document for who writes a client."""
         endpoints = [
             ("/livez", "open", self.live),
             ("/readyz", "open", self.ready),
@@ -42,11 +54,12 @@ class Admin:
         ]
         if self._metrics_path and self._metrics_path not in PATHS:
             endpoints.append((self._metrics_path, "read", self.metrics))
-        return [
+        own = [
             Route(method, re.compile(re.escape(path)), scope, infer=endpoint)
             for path, scope, endpoint in endpoints
             for method in ("GET", "HEAD")
         ]
+        return [*own, *self._docs.routes()]
 
     def unmatched(self, method: str, path: str) -> FastServeError:
         """404, or 405 for one of ours with another method."""
@@ -55,6 +68,10 @@ class Admin:
         return UnknownPath(
             f"nothing is served at {quoted(path)}; models are at /v1/models/MODEL:predict, health is at /readyz"
         )
+
+    def document(self) -> bytes:
+        """The API document."""
+        return openapi.encoded([*self._others, self], [*DESCRIBED, admin_openapi.DESCRIBED])
 
     def encode_error(self, error: FastServeError) -> Response:
         """`{"error": "..."}`."""

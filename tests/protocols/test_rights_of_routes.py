@@ -68,7 +68,7 @@ def test_only_health_and_what_browsers_ask_first_is_open() -> None:
 def write_config(folder: Path) -> Path:
     """Keys of each scope, unrestricted and for one model only."""
     models.save(times(1), folder / "models" / "m" / "1")
-    models.save(times(1), folder / "models" / "other" / "1")
+    models.save(times(1), folder / "models" / "unseen" / "1")
     lines = ["[repository]", 'path = "models"', "[server]", f'metrics_path = "{METRICS_PATH}"']
     for scope in sorted(SCOPES):
         lines += ["[[auth.keys]]", f'name = "{scope}"', f'key = "${{KEY_{scope}}}"', f'scopes = ["{scope}"]']
@@ -139,11 +139,11 @@ def test_a_key_for_one_model_gets_no_other_ones(door: AsgiDoor, method: str, pat
     answer = ask(door, method, path, headers)
     if names_model(route, path) or route.sifts:
         assert answer.status not in (401, 403)
-        assert "other" not in answer.body.decode()
+        assert "unseen" not in answer.body.decode()
     else:
         assert answer.status == 403
     if names_model(route, path):
-        assert ask(door, method, path_for(route.pattern, "other"), headers).status == 403
+        assert ask(door, method, path_for(route.pattern, "unseen"), headers).status == 403
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_each_model_has_one_address_and_health_comes_last(capsys: pytest.Capture
     assert urls == [
         f"{base}/v1/models/a:predict",
         f"{base}/v1/models/b:predict",
-        f"{base}/v2  {base}/readyz  {base}/metrics",
+        f"{base}/v2  {base}/readyz  {base}/metrics  {base}/docs",
     ]
     assert "c 1: no ONNX file" in lines
 

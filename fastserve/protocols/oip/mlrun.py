@@ -14,22 +14,7 @@ from fastserve.protocols.oip.server import EXTENSIONS, JSON
 from fastserve.types import VersionState
 
 VERSION = "v2"
-PAGE_HEADERS: Headers = [("content-type", "text/html; charset=utf-8"), ("vary", "accept")]
-PAGE = b"""<!doctype html>
-<html lang="en">
-<title>fastserve</title>
-<style>body { font: 1rem/1.5 sans-serif; margin: 3rem auto; max-width: 40rem }</style>
-<h1>fastserve</h1>
-<p>A server of ONNX models. It is up; programs talk to it:</p>
-<ul>
-<li><a href="/v2/models">/v2/models</a>: the models;
-<code>POST /v2/models/MODEL/infer</code> asks one (Open Inference Protocol)
-<li><code>/v1/models/MODEL</code>: a model's versions;
-<code>POST /v1/models/MODEL:predict</code> asks it (TensorFlow Serving)
-<li><a href="/readyz">/readyz</a>: whether it is ready, <a href="/metrics">/metrics</a>: its figures
-</ul>
-</html>
-"""
+PAGE: Headers = [("location", "/docs"), ("vary", "accept")]
 
 
 class Mlrun:
@@ -49,9 +34,9 @@ class Mlrun:
         ]
 
     def front(self, request: Request, reply: Reply) -> None:
-        """GET /: a browser is shown where to look, a program told who we are."""
+        """GET /: a browser is led to the documentation, a program told who we are."""
         if "text/html" in request.headers.get("accept", ""):
-            reply.send(Response(200, PAGE_HEADERS, PAGE))
+            reply.send(Response(303, PAGE, b""))
         else:
             self.info(request, reply)
 
