@@ -16,7 +16,8 @@ def announce(engine: Engine, server: ServerConfig) -> None:
     base = address(server)
     urls = [f"{base}/v1/models/{quote(line.model, safe='')}:predict" for line in lines if line.loaded is not None]
     text = render_table(
-        [model_row(line) for line in lines], [*dict.fromkeys(urls), f"{base}/v2  {base}/readyz  {base}/metrics  {base}/docs"]
+        [model_row(line) for line in lines],
+        [*dict.fromkeys(urls), f"{base}/v2  {base}/readyz  {base}/metrics  {base}/docs"],
     )
     print(text, flush=True)
     for note in engine.notes():
