@@ -73,6 +73,9 @@ def _inference() -> Iterator[Operation]:
         answers=(ANSWERED,),
         errors=INFERENCE_ERRORS,
     )
+
+
+def _explanations_and_events() -> Iterator[Operation]:
     yield Operation(
         method="POST",
         paths=_paths("/explain"),
@@ -303,7 +306,15 @@ def _refused() -> Iterator[Operation]:
 DESCRIBED = Described(
     name="oip",
     text="Open Inference Protocol v2 with Triton's extensions; MLRun's and MLServer's calls on the same paths.",
-    operations=(*_inference(), *_generation(), *_models(), *_server(), *_changes(), *_refused()),
+    operations=(
+        *_inference(),
+        *_explanations_and_events(),
+        *_generation(),
+        *_models(),
+        *_server(),
+        *_changes(),
+        *_refused(),
+    ),
     schemas=schemas.SCHEMAS,
     error=Media(ERROR_OBJECT, {"wrong": {"error": 'no model named "nobody"'}}),
     samples={"repository": "other", "region": "one"},
