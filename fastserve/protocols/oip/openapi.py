@@ -75,7 +75,7 @@ def _inference() -> Iterator[Operation]:
     )
 
 
-def _explanations_and_events() -> Iterator[Operation]:
+def _explanations() -> Iterator[Operation]:
     yield Operation(
         method="POST",
         paths=_paths("/explain"),
@@ -91,6 +91,9 @@ def _explanations_and_events() -> Iterator[Operation]:
         ),
         errors=INFERENCE_ERRORS,
     )
+
+
+def _events() -> Iterator[Operation]:
     yield Operation(
         method="POST",
         paths=("/",),
@@ -308,7 +311,8 @@ DESCRIBED = Described(
     text="Open Inference Protocol v2 with Triton's extensions; MLRun's and MLServer's calls on the same paths.",
     operations=(
         *_inference(),
-        *_explanations_and_events(),
+        *_explanations(),
+        *_events(),
         *_generation(),
         *_models(),
         *_server(),
