@@ -52,12 +52,16 @@ class Runner(Protocol):
 
 
 class LoadedModel(Protocol):
-    """One version's model, ready to run. `metadata`: the file's own key/value pairs; `providers`: those in use."""
+    """One version's model, ready to run.
+
+    `metadata`: the file's own key/value pairs. `providers`: those in use. `file_bytes`: of all its files, weights included.
+    """
 
     signature: Signature
     batching: Batching
     metadata: Metadata
     providers: tuple[str, ...]
+    file_bytes: int
 
     def example(self, rows: int) -> dict[str, Tensor] | None:
         """Inputs that the probe run proved to work; None where none was found. `rows` matters to batchable models."""

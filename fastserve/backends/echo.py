@@ -57,6 +57,7 @@ class EchoModel:
         self.batching = Batching(batchable=fixed is None, reason=reason)
         self.metadata: Metadata = {}
         self.providers: tuple[str, ...] = ("echo",)
+        self.file_bytes = 0
 
     def example(self, rows: int) -> dict[str, Tensor] | None:
         """Zeros (for strings: empty ones) of the declared shapes; free dimensions other than rows are 1."""

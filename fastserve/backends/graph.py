@@ -31,7 +31,7 @@ class Graph(Struct, frozen=True):
     """What was read. `edited`: the model's bytes where it had to be changed to be served, else None.
 
     `sizes`: dimensions of its weights, likeliest first: what a free dimension of an input may have to be.
-    `external`: files beside it that hold weights, checked.
+    `external`: files beside it that hold weights, checked. `file_bytes`: of it and of them.
     """
 
     signature: Signature
@@ -39,6 +39,7 @@ class Graph(Struct, frozen=True):
     sizes: tuple[int, ...]
     external: tuple[str, ...] = ()
     edited: bytes | None = None
+    file_bytes: int = 0
 
 
 def read_graph(path: Path) -> Graph:
@@ -57,7 +58,15 @@ def read_graph(path: Path) -> Graph:
         sizes=_sizes(model.graph),
         external=external,
         edited=model.SerializeToString() if edited else None,
+        file_bytes=_file_bytes(path, external),
     )
+
+
+def _file_bytes(path: Path, external: tuple[str, ...]) -> int:
+    try:
+        return sum(file.stat().st_size for file in (path, *(path.parent / location for location in external)))
+    except OSError as error:  # they were read a moment ago
+        raise LoadFailed(f"{path.name}: {error.strerror}") from error
 
 
 def _edit(model: onnx.ModelProto) -> tuple[Labels, bool]:

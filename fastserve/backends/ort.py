@@ -114,6 +114,7 @@ class OrtModel:
         self.batching = findings.batching
         self.metadata: Metadata = graph.metadata
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.file_bytes = graph.file_bytes
         self._session: OrtSession | None = OrtSession(session, findings.signature)
         self._example = findings.example
         self._max_batch_rows = max_batch_rows

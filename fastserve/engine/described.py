@@ -143,6 +143,7 @@ class _Described:
         self.batching = model.batching
         self.metadata = model.metadata
         self.providers = model.providers
+        self.file_bytes = model.file_bytes
         self._takes = takes
         outside = {spec.name: spec.shape or () for spec in signature.outputs}
         self._gives = {name: (batched, outside[name][batched:]) for name, (batched, _) in gives.items()}

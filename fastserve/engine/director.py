@@ -249,7 +249,8 @@ class Director:
         reasons = [f"version {s.version}: {s.reason}" for s in statuses if s.state is VersionState.FAILED or s.reason]
         if not reasons and not any(status.state is VersionState.READY for status in statuses):
             disk = self.state.models.get(name)
-            reasons = list(disk.problems) if disk is not None and disk.problems else ["it has no version to serve"]
+            found = [] if disk is None else [disk.told(problem) for problem in disk.problems]
+            reasons = found or ["it has no version to serve"]
         if not reasons:
             return entries_of(name, self.state, view)
         self._jobs.put(Job(partial(self._take_back, name, before, attempt)))

@@ -286,7 +286,8 @@ class Engine:
 
     def found_instead(self, model: str) -> str:
         """What is in the folder of a model without versions. Raises ModelNotFound."""
-        return "; ".join(self._registry.problems(self._registry.name_of(model)))
+        disk = self._state.models.get(self._registry.name_of(model))
+        return "" if disk is None else "; ".join(map(disk.told, disk.problems))
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the repository itself, as of the last look."""

@@ -25,6 +25,7 @@ class Lease:
         "batching",
         "codecs",
         "config",
+        "file_bytes",
         "finite_outputs",
         "input_dtypes",
         "input_names",
@@ -56,6 +57,7 @@ class Lease:
         config: ModelConfig,
         slots: int,
         rules: QueueRules | None = None,
+        file_bytes: int = 0,
     ) -> None:
         self.model = model
         self.version = version
@@ -73,6 +75,8 @@ class Lease:
         """Whether NaN and infinities are refused (`non_finite = "error"`)."""
         self.rules = rules
         """What the configuration says of requests' places in the queue; None for nothing."""
+        self.file_bytes = file_bytes
+        """Of the model's files: what each process holds of it at least."""
         self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)

@@ -128,6 +128,7 @@ def _lease(
         config=config,
         slots=len(runners) - 1,
         rules=rules_of(config),
+        file_bytes=model.file_bytes,
     )
 
 

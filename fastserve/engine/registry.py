@@ -62,6 +62,11 @@ class OnDisk(Struct, frozen=True):
         """The configuration that a version is loaded with."""
         return self.of_versions.get(number, self.config)
 
+    def told(self, text: str) -> str:
+        """`text` as clients are told it: paths begin at the model's folder; where that lies is nobody else's business."""
+        root = str(self.base.parent)
+        return text if root in (".", "/") else text.replace(f"{root}/", "").replace(f"{root}: ", "")
+
     def identity(self, number: int) -> "Identity":
         """What a version is made of now: when it differs from what is loaded, it is to be loaded anew."""
         return self.stamps.get(number), replace(self.config_of(number), path=None, versions=None, labels={}, aliases=())
@@ -309,7 +314,7 @@ class Registry:
         except LoadFailed as error:
             reason = f"{disk.versions[number].parent}: {error}"
             _log.error("model %s version %d: %s", config.name, number, reason)
-            self._leave_aside(entry, number, fresh, reason)
+            self._leave_aside(entry, number, fresh, disk.told(reason))
             return
         except Exception:  # the loader's edge: one model must not keep the others from being looked at
             _log.exception("model %s version %d: loading failed", config.name, number)

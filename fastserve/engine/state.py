@@ -86,7 +86,7 @@ def entries_of(model: str, state: State, view: View) -> list[IndexEntry]:
         for number in disk.versions:
             entries.setdefault(number, _unseen(number, disk))
     if not entries:
-        problems = "; ".join(disk.problems) if disk is not None else ""
+        problems = "; ".join(map(disk.told, disk.problems)) if disk is not None else ""
         return [IndexEntry(model, None, VersionState.UNLOADED, problems)]
     return [entries[number] for number in sorted(entries, reverse=True)]
 

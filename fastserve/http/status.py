@@ -3,7 +3,7 @@
 import msgspec
 
 from fastserve.errors import ErrorCode, FastServeError, Unauthenticated, WrongMethod
-from fastserve.http.message import Response
+from fastserve.http.message import Headers, Response
 
 STATUS: dict[ErrorCode, int] = {
     ErrorCode.CANCELLED: 499,
@@ -29,9 +29,9 @@ def status_of(error: FastServeError) -> int:
     return STATUS[error.code]
 
 
-def retry_headers(error: FastServeError) -> list[tuple[str, str]]:
-    """`Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting helps; `Allow` where a method is wrong,
-    `WWW-Authenticate` where nobody knows who is calling."""
+def error_headers(error: FastServeError) -> list[tuple[str, str]]:
+    """What a client is told beside the text: `Retry-After` in whole seconds (RFC 9110, 10.2.3), at least 1, where waiting
+    helps; `Allow` where a method is wrong, `WWW-Authenticate` where nobody knows who is calling."""
     if isinstance(error, Unauthenticated):
         return [("www-authenticate", challenge) for challenge in error.challenges]
     if isinstance(error, WrongMethod):
@@ -41,9 +41,12 @@ def retry_headers(error: FastServeError) -> list[tuple[str, str]]:
     return [("retry-after", str(max(1, round(error.retry_after_s))))]
 
 
-def json_error(error: FastServeError, text: str) -> Response:
-    """`{"error": "<text>"}`, with the status and the headers of `error`."""
-    headers = [("content-type", "application/json"), *retry_headers(error)]
-    # A path or key that was not UTF-8 may sit in the text as lone surrogates, which JSON cannot carry.
-    body = {"error": text.encode("utf-8", "backslashreplace").decode()}
-    return Response(status_of(error), headers, msgspec.json.encode(body))
+def error_text(text: str) -> bytes:
+    """`text` in UTF-8: a path or key that was none may sit in it as lone surrogates, which no body can carry."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def json_error(error: FastServeError, text: str, more: Headers | None = None) -> Response:
+    """`{"error": "<text>"}`, with the status and the headers of `error`, and `more` headers."""
+    headers = [("content-type", "application/json"), *error_headers(error), *(more or [])]
+    return Response(status_of(error), headers, msgspec.json.encode({"error": error_text(text).decode()}))

@@ -45,21 +45,35 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_told_with_its_folder_and_what_it_is(server: ServerProcess, folder: Path, name: str):
-    reason = f"{folder / name / '1'}: {BROKEN[name][1]}"
+    reason = f"{name}/1: {BROKEN[name][1]}"
     with wire(server) as one:
         (line,) = msgspec.json.decode(one.get(f"/v1/models/{name}").body)["model_version_status"]
     assert line["status"]["error_message"] == reason
-    assert f"{name} version 1: {reason}" in server.output, "the log"
+    assert f"{name} version 1: {folder}/{reason}" in server.output, "the log"
     assert f"{name} 1: {reason}" in server.output, "the table"
 
 
+def test_clients_are_not_told_where_the_models_lie(server: ServerProcess, folder: Path):
+    calls = [("POST", "/v2/repository/index")]
+    calls += [("POST", f"/v2/repository/models/{name}/load") for name in (*BROKEN, "saved")]
+    calls += [
+        ("GET", f"{path}/{name}{call}")
+        for name in (*BROKEN, "saved", "unnumbered")
+        for path, call in (("/v1/models", ""), ("/v2/models", ""), ("/v2/models", "/ready"), ("/v1/models", "/metadata"))
+    ]
+    with wire(server) as one:
+        answers = [one.get(path) if method == "GET" else one.post(path, b"") for method, path in calls]
+    assert any(b"is not an ONNX file" in answer.body for answer in answers)
+    assert not [answer.body for answer in answers if str(folder).encode() in answer.body]
+
+
 def test_a_version_without_a_model_is_told_with_what_is_there(server: ServerProcess, folder: Path):
-    found = f"{folder / 'saved' / '1'}: no model.onnx; found saved_model.pb"
+    found = "saved/1: no model.onnx; found saved_model.pb"
     with wire(server) as one:
         answer = one.get("/v1/models/saved")
     assert answer.status == 404
     assert msgspec.json.decode(answer.body) == {"error": f"Could not find any versions of model saved: {found}"}
-    assert found in server.output
+    assert f"{folder}/{found}" in server.output
 
 
 def test_a_folder_without_a_numeric_one_is_told_with_what_is_there(server: ServerProcess, folder: Path):

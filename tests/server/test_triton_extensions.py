@@ -22,8 +22,18 @@ MANY = 12
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    config = write_repository(tmp_path_factory.mktemp("extensions"))
+def workers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, workers: int) -> Path:
+    return write_repository(tmp_path_factory.mktemp(f"extensions-{workers}")).parent / "models"
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, workers: int) -> Iterator[ServerProcess]:
+    config = repository.parent / "fastserve.toml"
     folder = config.parent / "models" / "described"
     four = config.parent / "models" / "four" / "1" / "model.onnx"
     (folder / "1").mkdir(parents=True)
@@ -33,7 +43,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     chain = config.parent / "models" / "chain"
     (chain / "1").mkdir(parents=True)
     (chain / "config.pbtxt").write_text(CHAIN)
-    with ServerProcess(str(config), "--workers", str(request.param)) as server:
+    with ServerProcess(str(config), "--workers", str(workers)) as server:
         yield server
 
 
@@ -151,6 +161,13 @@ def test_statistics_are_sums_over_all_workers(server: ServerProcess, client: tri
     assert told["success"]["ns"] >= told["compute_infer"]["ns"] > 0
     assert sum(size["batch_size"] * size["compute_infer"]["count"] for size in one["batch_stats"]) == after[0]
     assert sum(size["compute_infer"]["count"] for size in one["batch_stats"]) == one["execution_count"]
+
+
+def test_statistics_tell_what_the_files_of_a_version_take_in_all_workers(
+    client: triton.InferenceServerClient, repository: Path, workers: int
+):
+    size = (repository / "four" / "1" / "model.onnx").stat().st_size
+    assert stats_of(client, "four", "1")["memory_usage"] == [{"type": "CPU", "id": 0, "byte_size": workers * size}]
 
 
 def test_statistics_of_all_models_and_of_versions(client: triton.InferenceServerClient):

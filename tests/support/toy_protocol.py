@@ -10,7 +10,7 @@ import msgspec
 from fastserve.errors import FastServeError, InvalidRequest, QueueFull, UnknownPath
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Light, Route
-from fastserve.http.status import retry_headers, status_of
+from fastserve.http.status import error_headers, status_of
 
 TEXT = [("content-type", "text/plain")]
 
@@ -67,7 +67,7 @@ class Toy:
 
     def encode_error(self, error: FastServeError) -> Response:
         body = msgspec.json.encode({"toy": str(error)})
-        return Response(status_of(error), [*TEXT, *retry_headers(error)], body)
+        return Response(status_of(error), [*TEXT, *error_headers(error)], body)
 
     def echo(self, request: Request, reply: Reply) -> None:
         self.seen.append(request)

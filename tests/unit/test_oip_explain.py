@@ -3,7 +3,9 @@
 import importlib
 import json
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 from onnx import TensorProto as T
 
 from fastserve.config import load_config
+from fastserve.protocols.oip import shapley
 from fastserve.server.app import create_app
 from tests.support import graphs, models
 from tests.support.doors import Answer, AsgiDoor, Sent
+from tests.support.waiting import WITHIN_S
 
 CONFIG = """
 [repository]
@@ -278,3 +282,26 @@ def models_spec() -> Any:
     from fastserve.types import DType, TensorSpec
 
     return TensorSpec("x", DType.FLOAT, (-1, -1, -1, 3))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_model_that_is_to_be_explained_has_the_library_ready_from_the_start(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked_for = threading.Event()
+    real = shapley._library
+
+    def library() -> Any:
+        asked_for.set()
+        return real()
+
+    monkeypatch.setattr(shapley, "_library", library)
+    models.save(linear(), tmp_path / "models" / "linear" / "1")
+    config = tmp_path / "fastserve.toml"
+    config.write_text(f'[repository]\npath = "models"\n[[models]]\nname = "linear"\nexplain = {str(wanted).lower()}\n')
+    door = AsgiDoor(create_app(load_config(file=str(config), env={})))
+    door.open()
+    assert asked_for.wait(WITHIN_S if wanted else 0) is wanted
+    assert explained(door, "linear", {"inputs": [5, 6, 7], "parameters": {"background": BACKGROUND}})["outputs"]
+    door.close()
+    assert asked_for.is_set()

@@ -11,10 +11,9 @@ from msgspec.structs import replace
 
 from fastserve.config import DataUrlConfig
 from fastserve.engine.engine import Pending
-from fastserve.engine.executor import Executor
 from fastserve.fetch.fetch import Fetcher
 from fastserve.http.message import Reply, Request
-from fastserve.protocols.oip.later import Later, Room
+from fastserve.protocols.oip.later import Later, OnDemand, Room
 from fastserve.protocols.oip.question import Elsewhere
 
 THREADS = 4
@@ -29,15 +28,13 @@ class Reader:
 
     def __init__(self, config: DataUrlConfig) -> None:
         self._fetcher = Fetcher(config)
-        self._executor: Executor | None = None
+        self._threads = OnDemand(THREADS, "fetch")
         self._room = Room(MAX_WAITING, "what data_url names")
 
     def read(self, found: Elsewhere, request: Request, reply: Reply, go: Go) -> Later:
         """Fetch, then `go` on. Raises Forbidden, InvalidRequest, QueueFull."""
         self._fetcher.check(found.url)
-        if self._executor is None:
-            self._executor = Executor(THREADS, "fetch")
-        return self._room.post(self._executor.post, Later(reply, partial(self._fetch, found.url, request, go)))
+        return self._room.post(self._threads.post, Later(reply, partial(self._fetch, found.url, request, go)))
 
     def _fetch(self, url: str, request: Request, go: Go) -> Pending | None:
         fetched = self._fetcher.fetch(url, request.deadline_ns)

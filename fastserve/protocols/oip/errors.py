@@ -1,7 +1,5 @@
 """Errors in this protocol's shape: `{"error": "<text>"}` with every status, since clients show what stands there."""
 
-import msgspec
-
 from fastserve.errors import (
     ErrorCode,
     FastServeError,
@@ -11,10 +9,11 @@ from fastserve.errors import (
     WrongMethod,
     quoted,
 )
-from fastserve.http.message import Response
-from fastserve.http.status import retry_headers, status_of
+from fastserve.http.message import Headers, Response
+from fastserve.http.status import json_error
 
-READ_ENCODINGS = ("accept-encoding", "gzip, deflate")
+READ_ENCODINGS: Headers = [("accept-encoding", "gzip, deflate")]
+"""What a client that sent another one may send (RFC 9110, 15.5.16)."""
 
 
 class NotOffered(FastServeError):
@@ -42,12 +41,7 @@ class NoSuchVersion(FastServeError):
 
 def encode_error(error: FastServeError) -> Response:
     """`error` as this protocol's answer."""
-    headers = [("content-type", "application/json"), *retry_headers(error)]
-    if isinstance(error, UnsupportedEncoding):
-        headers.append(READ_ENCODINGS)  # RFC 9110, 15.5.16
-    # A path or key that was not UTF-8 may sit in the text as lone surrogates, which JSON cannot carry.
-    text = str(error).encode("utf-8", "backslashreplace").decode()
-    return Response(status_of(error), headers, msgspec.json.encode({"error": text}))
+    return json_error(error, str(error), READ_ENCODINGS if isinstance(error, UnsupportedEncoding) else None)
 
 
 def unmatched(method: str, path: str, allowed: list[str]) -> FastServeError:

@@ -1,6 +1,7 @@
 """Explanations: POST /v2/models/M/explain. Shapley values of each output over the model's inputs, by asking the model.
 
-Thread: one of its own, which starts with the first explanation: one takes seconds, and thousands of rows of the model.
+Thread: one of its own, which starts with the first explanation, or, where a model's configuration says explain = true,
+with the server: what it needs takes seconds to be there. An explanation takes seconds, and thousands of rows of the model.
 They go through the engine like anybody's, a batch or two at a time, so that other requests go between them.
 Memory: at most `MAX_WAITING` requests; what one takes, see `shapley`.
 """
@@ -13,16 +14,15 @@ import numpy as np
 from msgspec import Struct
 
 from fastserve.engine.engine import Engine, Lease, Pending
-from fastserve.engine.executor import Executor
 from fastserve.errors import Cancelled, FastServeError, InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Reply, Request
 from fastserve.protocols.oip.background import background_of
 from fastserve.protocols.oip.explain_settings import Settings, read_settings
 from fastserve.protocols.oip.explanation import Explanation
-from fastserve.protocols.oip.later import Later, Room
+from fastserve.protocols.oip.later import Later, OnDemand, Room
 from fastserve.protocols.oip.plain import plain_plan
 from fastserve.protocols.oip.question import Question
-from fastserve.protocols.oip.shapley import Contributions, Table, contributions
+from fastserve.protocols.oip.shapley import Contributions, Table, contributions, warm_up
 from fastserve.types import DType, InferRequest, InferResult, Tensor
 
 MAX_WAITING = 16
@@ -34,8 +34,10 @@ class Explainer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._executor: Executor | None = None
+        self._thread = OnDemand(1, "explain")
         self._room = Room(MAX_WAITING, "an explanation")
+        if any(model.explain for model in engine.config.models):
+            self._thread.post(warm_up)
 
     def explain(self, lease: Lease, request: Request, question: Question, reply: Reply) -> Pending | None:
         """Answer what each value of the question's rows contributed. Raises InvalidRequest, InvalidTensor, QueueFull."""
@@ -44,10 +46,8 @@ class Explainer:
             lease.validator.rows(question.infer)
         except InvalidTensor as error:
             raise question.located(error) from error
-        if self._executor is None:
-            self._executor = Executor(1, "explain")
         later = Later(reply, partial(self._explain, lease, question, settings, reply))
-        return self._room.post(self._executor.post, later)
+        return self._room.post(self._thread.post, later)
 
     def _explain(self, lease: Lease, question: Question, settings: Settings, reply: Reply) -> None:
         background = background_of(lease, settings, self._engine.datasets)

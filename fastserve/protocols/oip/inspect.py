@@ -9,7 +9,7 @@ import msgspec
 
 from fastserve.clock import wall_ns
 from fastserve.engine.engine import Engine
-from fastserve.errors import ModelNotFound
+from fastserve.errors import FastServeError, ModelNotFound
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.metrics import Snapshot
@@ -63,8 +63,19 @@ class Inspection:
         return [(model, str(version)) for version in sorted(ready)]
 
     def _tell(self, versions: list[Version], reply: Reply) -> None:
-        self._engine.control.collect(reply.then(self._encoded, versions))
+        view = self._engine.control.view()
+        workers = 1 if view is None else view.workers
+        held = {version: workers * self._file_bytes(version) for version in versions}
+        self._engine.control.collect(reply.then(self._encoded, versions, held))
 
-    def _encoded(self, snapshot: Snapshot, versions: list[Version]) -> Response:
-        body = model_stats(snapshot, versions, Now(self._engine.clock(), wall_ns()))
+    def _file_bytes(self, version: Version) -> int:
+        """What a process holds of it: its files, weights included. (What its runs take besides, onnxruntime does not tell.)"""
+        model, number = version
+        try:
+            return self._engine.lease(model, int(number)).file_bytes
+        except FastServeError:  # it went while we looked
+            return 0
+
+    def _encoded(self, snapshot: Snapshot, versions: list[Version], held: dict[Version, int]) -> Response:
+        body = model_stats(snapshot, versions, Now(self._engine.clock(), wall_ns()), held)
         return Response(200, JSON, msgspec.json.encode(body))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from fastserve.engine.engine import Pending
+from fastserve.engine.executor import Executor
 from fastserve.errors import Cancelled, FastServeError, InternalError, QueueFull
 from fastserve.http.message import Reply
 
@@ -76,3 +77,20 @@ class Room:
         finally:
             with self._lock:
                 self._inside -= 1
+
+
+class OnDemand:
+    """Threads that start with the first work for them: most servers have none."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads = threads
+        self._name = name
+        self._executor: Executor | None = None
+        self._starting = threading.Lock()
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Run `work` on one of them."""
+        with self._starting:  # two first requests may come on two threads
+            if self._executor is None:
+                self._executor = Executor(self._threads, self._name)
+        self._executor.post(work)

@@ -8,6 +8,7 @@ Thread: its own, for seconds: see `explain`. Memory: `MAX_CELLS` values at a tim
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,13 @@ def contributions(rows: Table, background: Table, ask: Ask, samples: int) -> Con
     values = np.asarray(found, np.float64)
     base = np.atleast_1d(np.asarray(explainer.expected_value, np.float64))
     return Contributions(values if values.ndim == 3 else values[..., None], base)
+
+
+def warm_up() -> None:
+    """Have the library at hand, so that no request waits for it; without it, every request is told what to install."""
+    row, other = [np.zeros(1), np.zeros(1)], [np.ones(1), np.ones(1)]
+    with suppress(NotOffered):
+        contributions(row, other, lambda table: table[0][:, None], 0)
 
 
 def _library() -> Any:

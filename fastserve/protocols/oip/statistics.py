@@ -33,8 +33,11 @@ class _Counted(Struct):
     sizes: dict[int, Sums] = {}
 
 
-def model_stats(snapshot: Snapshot, versions: list[Version], now: Now) -> dict[str, Any]:
-    """The answer about these versions."""
+def model_stats(
+    snapshot: Snapshot, versions: list[Version], now: Now, held: Mapping[Version, int] | None = None
+) -> dict[str, Any]:
+    """The answer about these versions. `held`: bytes of memory that each takes, in all workers, as far as that is known."""
+    held = held or {}
     counted = {version: _Counted() for version in versions}
     for family in snapshot:
         if family.kind != "tally":
@@ -44,7 +47,7 @@ def model_stats(snapshot: Snapshot, versions: list[Version], now: Now) -> dict[s
             one = counted.get((labels.get("model", ""), labels.get("version", "")))
             if one is not None:
                 _add(one, family.name, labels, tuple(map(int, point.values)))
-    return {"model_stats": [_stats(*version, one, now) for version, one in counted.items()]}
+    return {"model_stats": [_stats(*version, one, now, held.get(version, 0)) for version, one in counted.items()]}
 
 
 def _add(one: _Counted, family: str, labels: Mapping[str, str], values: Sums) -> None:
@@ -56,7 +59,7 @@ def _add(one: _Counted, family: str, labels: Mapping[str, str], values: Sums) ->
         one.sizes[int(labels["chunk"])] = values
 
 
-def _stats(model: str, version: str, one: _Counted, now: Now) -> dict[str, Any]:
+def _stats(model: str, version: str, one: _Counted, now: Now, held_bytes: int) -> dict[str, Any]:
     answered, answered_ns, failed, failed_ns, queue_ns, input_ns, run_ns, output_ns, rows, runs = one.sums
     return {
         "name": model,
@@ -76,7 +79,7 @@ def _stats(model: str, version: str, one: _Counted, now: Now) -> dict[str, Any]:
         },
         "response_stats": {},
         "batch_stats": list(_batches(one.sizes)),
-        "memory_usage": [],
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": held_bytes}] if held_bytes else [],
     }
 
 

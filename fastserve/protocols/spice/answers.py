@@ -12,7 +12,7 @@ from msgspec import Struct
 from fastserve._ext import jsonwrite
 from fastserve.errors import ErrorCode, FastServeError
 from fastserve.http.message import Headers, Response
-from fastserve.http.status import STATUS, retry_headers
+from fastserve.http.status import STATUS, error_headers
 from fastserve.types import DType, Tensor
 
 JSON: Headers = [("content-type", "application/json")]
@@ -40,7 +40,7 @@ def encode_one(prediction: Prediction) -> Response:
     """The answer to GET MODEL/predict."""
     error = prediction.error
     if error is not None and error.code in PASSING:
-        return Response(STATUS[error.code], [*JSON, *retry_headers(error)], encoded(prediction))
+        return Response(STATUS[error.code], [*JSON, *error_headers(error)], encoded(prediction))
     return Response(HTTP_STATUS[prediction.status], JSON, encoded(prediction))
 
 

@@ -2,7 +2,7 @@
 
 from fastserve.errors import ErrorCode, FastServeError
 from fastserve.http.message import Headers, Response
-from fastserve.http.status import retry_headers, status_of
+from fastserve.http.status import error_headers, error_text, status_of
 
 TEXT: Headers = [("content-type", "text/plain; charset=utf-8")]
 UNAUTHORIZED = b"Unauthorized"
@@ -28,7 +28,7 @@ class WrongShape(FastServeError):
 
 def encode_error(error: FastServeError) -> Response:
     """`error` as text."""
-    headers = [*TEXT, *retry_headers(error)]
+    headers = [*TEXT, *error_headers(error)]
     if error.code is ErrorCode.UNAUTHENTICATED:
         return Response(status_of(error), headers, UNAUTHORIZED)
-    return Response(status_of(error), headers, str(error).encode("utf-8", "backslashreplace"))
+    return Response(status_of(error), headers, error_text(str(error)))
