@@ -211,7 +211,8 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Meta(description="Dataset that it is predicted from without a payload, and explanations compare with."),
     ] = None
     explain: Annotated[
-        bool, Meta(description="Have what explanations need at hand from the start: the first one waits seconds for it.")
+        bool,
+        Meta(description="Have what explanations need at hand from the start: the first one waits seconds for it."),
     ] = False
     output: Annotated[str | None, Meta(description="Output that such predictions are; default: the first float.")] = (
         None

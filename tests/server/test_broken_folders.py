@@ -59,7 +59,12 @@ def test_clients_are_not_told_where_the_models_lie(server: ServerProcess, folder
     calls += [
         ("GET", f"{path}/{name}{call}")
         for name in (*BROKEN, "saved", "unnumbered")
-        for path, call in (("/v1/models", ""), ("/v2/models", ""), ("/v2/models", "/ready"), ("/v1/models", "/metadata"))
+        for path, call in (
+            ("/v1/models", ""),
+            ("/v2/models", ""),
+            ("/v2/models", "/ready"),
+            ("/v1/models", "/metadata"),
+        )
     ]
     with wire(server) as one:
         answers = [one.get(path) if method == "GET" else one.post(path, b"") for method, path in calls]

@@ -69,7 +69,7 @@ class Inspection:
         self._engine.control.collect(reply.then(self._encoded, versions, held))
 
     def _file_bytes(self, version: Version) -> int:
-        """What a process holds of it: its files, weights included. (What its runs take besides, onnxruntime does not tell.)"""
+        """What a process holds of it: its files, weights included; what runs take besides, onnxruntime does not tell."""
         model, number = version
         try:
             return self._engine.lease(model, int(number)).file_bytes
