@@ -16,7 +16,10 @@ from fastserve.types import Batching, Metadata, Signature
 
 
 class Lease:
-    """Everything about one version that protocols and engine look up per request, laid out once at load."""
+    """Everything about one version that protocols and engine look up per request, laid out once at load.
+
+    `file_bytes`: of the model's files, what each process holds of it at least.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -76,7 +79,6 @@ class Lease:
         self.rules = rules
         """What the configuration says of requests' places in the queue; None for nothing."""
         self.file_bytes = file_bytes
-        """Of the model's files: what each process holds of it at least."""
         self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)
