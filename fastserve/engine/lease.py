@@ -18,7 +18,8 @@ from fastserve.types import Batching, Metadata, Signature
 class Lease:
     """Everything about one version that protocols and engine look up per request, laid out once at load.
 
-    `file_bytes`: of the model's files, what each process holds of it at least.
+    `config`: what it was loaded with. `slots`: runs at a time, short ones not counted. `file_bytes`: of the model's files,
+    what each process holds of it at least.
     """
 
     __slots__ = (
@@ -71,9 +72,7 @@ class Lease:
         self.validator = validator
         self.meters = meters
         self.config = config
-        """What it was loaded with."""
         self.slots = slots
-        """Runs at a time, short ones not counted."""
         self.strict = config.non_finite == "error"
         """Whether NaN and infinities are refused (`non_finite = "error"`)."""
         self.rules = rules

@@ -100,8 +100,7 @@ def _lease(
 ) -> Lease:
     batching = model.batching
     meters = ModelMeters(tools.metrics, config.name, version)
-    strict = config.non_finite == "error"
-    validator = FiniteValidator if strict else Validator
+    validator = FiniteValidator if config.non_finite == "error" else Validator
     batcher = Batcher(
         model=config.name,
         version=version,
