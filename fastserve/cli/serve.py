@@ -36,7 +36,7 @@ def command(path: tuple[str, ...], file: str | None, **given: Any) -> None:
     SIGTERM and SIGINT finish what is in flight and exit with 0; a second one stops at once.
     """
     config = load_config(path, file, os.environ, values_of(given))
-    if not config.repository.path and not any(model.path for model in config.models):
+    if not config.repository.path and not any(model.path for model in config.models) and not config.log_directory:
         raise click.UsageError("nothing to serve: give a model file, a folder of models or a configuration file")
     sys.exit(run(config))
 

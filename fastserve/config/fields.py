@@ -4,6 +4,7 @@ The command line, the environment and the configuration file are all made from t
 Thread: read once before any other thread starts; frozen afterwards.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -18,6 +19,9 @@ PATH_FIELD = {"path": True}
 VersionPolicy = Literal["latest", "all"] | dict[str, int] | tuple[int, ...]
 """Which versions are served: the newest, all, the newest n as `{"latest": n}`, or these numbers."""
 
+
+Fraction = bool | Annotated[float, Meta(ge=0, le=1)]
+"""All, none or some."""
 
 NonFinite = Literal["token", "error"]
 """What becomes of NaN and the infinities in requests and answers."""
@@ -63,7 +67,11 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(description="Origin of web pages that may call; * for any.", extra={"option": "cors_origin"}),
     ] = ()
     log_dir: Annotated[
-        str | None, Meta(description="Directory for the server's log file, beside standard error.", extra=PATH_FIELD)
+        str | None,
+        Meta(
+            description="Directory for the server's log file, beside standard error, and its prediction log.",
+            extra=PATH_FIELD,
+        ),
     ] = None
     non_finite: Annotated[
         NonFinite,
@@ -249,6 +257,10 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     inputs: Annotated[tuple[TensorConfig, ...], Meta(description="What the graph's inputs must be.")] = ()
     outputs: Annotated[tuple[TensorConfig, ...], Meta(description="What the graph's outputs must be.")] = ()
     warmup: Annotated[tuple[WarmupConfig, ...], Meta(description="Requests to run before a version serves.")] = ()
+    record_predictions: Annotated[
+        Fraction | None,
+        Meta(description="Whether its predictions are logged: true, or a fraction; default: the log's."),
+    ] = None
     slots: Annotated[int, Meta(ge=0, le=1024, description="Batches that may run at a time; 0: planned.")] = 0
     threads: Annotated[int, Meta(ge=0, le=1024, description="Threads inside one run; 0: planned.")] = 0
     non_finite: Annotated[
@@ -297,6 +309,40 @@ class DataUrlConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000, description="Time for reading it, in milliseconds.")] = 10_000
 
 
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The prediction log: where it is, and what is promised of it."""
+
+    directory: Annotated[
+        str | None, Meta(description="Its folder; default: predictions in log_dir, and without that no log.")
+    ] = None
+    sync: Annotated[
+        Literal["always", "interval", "os"],
+        Meta(
+            description="When a record is acknowledged: always: it is on disk; interval: it is written, and on disk within"
+            " sync_interval_ms; os: it is written, and on disk when the system likes."
+        ),
+    ] = "always"
+    sync_interval_ms: Annotated[
+        int, Meta(ge=1, le=600_000, description="Time between syncs with sync = interval, in milliseconds.")
+    ] = 1000
+    record_predictions: Annotated[
+        Fraction, Meta(description="Whether the server's own predictions are logged, too: true, or a fraction of them.")
+    ] = False
+    retention_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="Records that are older are removed; 0: none is.")
+    ] = 0
+    max_segment_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 32, description="A file of the log is complete when it is that large, in bytes.")
+    ] = 64 << 20
+    max_segment_seconds: Annotated[float, Meta(gt=0, le=86_400, description="Or that old, in seconds.")] = 30.0
+    max_queue_bytes: Annotated[
+        int, Meta(ge=1, le=1 << 40, description="Bytes that may wait for the disk, per worker; then records get 503.")
+    ] = 64 << 20
+    max_queue_records: Annotated[
+        int, Meta(ge=1, le=1 << 30, description="Records that may wait for the disk, per worker.")
+    ] = 65_536
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that was set, from all places."""
 
@@ -306,7 +352,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     datasets: Annotated[tuple[DatasetConfig, ...], Meta(description="Tables to predict from.")] = ()
     data_url: Annotated[DataUrlConfig, Meta(description="What requests may have read.")] = DataUrlConfig()
     auth: Annotated[AuthConfig, Meta(description="Who may call.")] = AuthConfig()
+    log: Annotated[LogConfig, Meta(description="The prediction log.")] = LogConfig()
     origin: Annotated[Any, Meta(description="Where it came from; no field of a file.")] = Origin()
+
+    @property
+    def log_directory(self) -> str | None:
+        """The prediction log's folder; None: there is no such log."""
+        if self.log.directory or not self.server.log_dir:
+            return self.log.directory or None
+        return os.path.join(self.server.log_dir, "predictions")
 
     def written(self, model: ModelConfig) -> frozenset[str]:
         """The fields that a model's entry sets: nothing of a model's folder changes those."""

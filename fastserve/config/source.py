@@ -18,6 +18,7 @@ from fastserve.config.fields import (
     Config,
     DatasetConfig,
     DataUrlConfig,
+    LogConfig,
     ModelConfig,
     RepositoryConfig,
     ServerConfig,
@@ -71,7 +72,8 @@ def _resolve_paths(config: Config, base: Path) -> Config:
     models = tuple(_resolve_model(model, base) for model in config.models)
     datasets = tuple(tables.resolved(one, base) for one in config.datasets)
     data_url = replace(config.data_url, allow=tuple(anchored(entry, base) for entry in config.data_url.allow))
-    return replace(config, **sections, models=models, datasets=datasets, data_url=data_url)
+    log = replace(config.log, directory=str(base / config.log.directory)) if config.log.directory else config.log
+    return replace(config, **sections, log=log, models=models, datasets=datasets, data_url=data_url)
 
 
 def _resolve_model(model: ModelConfig, base: Path) -> ModelConfig:
@@ -201,6 +203,7 @@ _SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("server", ServerConfig),
     ("repository", RepositoryConfig),
     ("data_url", DataUrlConfig),
+    ("log", LogConfig),
 )
 _LISTS: tuple[tuple[str, type[Struct]], ...] = (("models", ModelConfig), ("datasets", DatasetConfig))
 

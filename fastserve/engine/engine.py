@@ -32,6 +32,7 @@ from fastserve.engine.state import IndexEntry, Report, State, Told, View, index_
 from fastserve.engine.timer import Timer
 from fastserve.errors import DeadlineExceeded
 from fastserve.metrics import Metrics
+from fastserve.store.writer import Writer
 from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
 
 _here = threading.local()
@@ -67,8 +68,11 @@ class Engine:
         metrics: Metrics | None = None,
         clock: Clock = monotonic_ns,
         connect: Callable[["Engine"], Control] | None = None,
+        log: Writer | None = None,
     ) -> None:
-        """`connect`: makes the control, where the director is in another process."""
+        """`connect`: makes the control, where the director is in another process. `log`: closed by who made it."""
+        self.log = log
+        """The prediction log; None: there is none."""
         self.metrics = metrics or Metrics()
         self.clock = clock
         self._config = config
@@ -238,11 +242,14 @@ class Engine:
     def not_ready(self) -> str:
         """Why requests should go elsewhere; empty when they should come.
 
-        Ready: every model there at start has served some version, in all workers, or was unloaded by a call. A later
-        failure never turns it off.
+        Ready: every model there at start has served some version, in all workers, or was unloaded by a call; a later failure
+        of theirs never turns it off. And the prediction log, if there is one, takes writes, at present.
         """
         if self.draining:
             return "draining: the server is shutting down"
+        trouble = self.log.trouble if self.log is not None else None
+        if trouble is not None:
+            return str(trouble)
         view = self.control.view()
         return self._own_not_ready() if view is None or self._at_start is None else view.report.not_ready
 
@@ -307,7 +314,7 @@ class Engine:
         missing = [name for name in self._at_start if not registry.has_served(name) and not registry.is_unloaded(name)]
         if missing:
             return f"no version serves of: {', '.join(missing)}"
-        return "" if self._at_start or registry.has_served() else "no models: none was found"
+        return "" if self._at_start or registry.has_served() or self.log is not None else "no models: none was found"
 
     def _bring_about(self, state: State) -> None:
         """The loading thread: serve what `state` says."""

@@ -34,9 +34,13 @@ from fastserve.server.admin import Admin
 from fastserve.server.hub import Line
 from fastserve.server.ledger import SharedCells
 from fastserve.server.member import Member
+from fastserve.store.writer import Writer, open_writer
 
 SWITCH_S = 0.0005
 """An executor thread that runs Python gives way to a door's thread after this (Python's own default is ten times as long)."""
+
+LOG_CLOSE_S = 10.0
+"""A disk that hangs does not hold up the end for longer."""
 
 Started = Callable[[Engine], None]
 
@@ -55,6 +59,7 @@ class App:
         self._engine: Engine | None = None
         self._asgi: AsgiDoor | None = None
         self._rsgi: RsgiDoor | None = None
+        self._log: Writer | None = None
         self._callers: Callers | None = None
         self._checking: Executor | None = None
         self.site: Site | None = None
@@ -71,8 +76,11 @@ class App:
         """Make the engine, begin to load, open the doors. Models load while health is answered already."""
         sys.setswitchinterval(SWITCH_S)
         config = self._config or load_config(env=os.environ)
+        cells = None if self._line is None else SharedCells(self._line.file)
+        metrics = Metrics(cells)
+        self._log = open_writer(config, metrics)
         engine = self._engine = (
-            self._alone(config) if self._line is None else self._with_others(config, self._line, loop)
+            self._alone(config, metrics) if cells is None else self._with_others(config, metrics, cells, loop)
         )
         protocols = [protocol(engine) for protocol in PROTOCOLS]
         server = config.server
@@ -110,12 +118,15 @@ class App:
         text = "Lines that the access log had no room for."
         return AccessLog(server.access_log, engine.metrics.counter("fastserve_access_log_dropped_total", text, {}).add)
 
-    def _alone(self, config: Config) -> Engine:
+    def _alone(self, config: Config, metrics: Metrics) -> Engine:
         self._admitted.set()
-        return Engine(config)
+        return Engine(config, metrics, log=self._log)
 
-    def _with_others(self, config: Config, line: Line, loop: asyncio.AbstractEventLoop) -> Engine:
-        cells = SharedCells(line.file)
+    def _with_others(
+        self, config: Config, metrics: Metrics, cells: SharedCells, loop: asyncio.AbstractEventLoop
+    ) -> Engine:
+        line = self._line
+        assert line is not None, "cells are shared over a line"
 
         def admitted() -> None:
             with suppress(RuntimeError):  # the loop is closed: we are on our way out
@@ -123,7 +134,7 @@ class App:
 
         if not line.successor:
             self._admitted.set()
-        return Engine(config, Metrics(cells), connect=lambda engine: Member(line, cells, engine, admitted))
+        return Engine(config, metrics, connect=lambda engine: Member(line, cells, engine, admitted), log=self._log)
 
     def _first_look_done(self, engine: Engine) -> None:
         """The loading thread: what exists now stays, so the collector need not look at it again and again."""
@@ -151,6 +162,8 @@ class App:
             self._checking.stop()
         if engine is not None:
             engine.stop()
+        if self._log is not None:
+            self._log.close(LOG_CLOSE_S)
         if self.site is not None and self.site.access is not None:
             self.site.access.close()
 

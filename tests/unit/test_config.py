@@ -10,6 +10,7 @@ from fastserve.config import (
     Config,
     DatasetConfig,
     DataUrlConfig,
+    LogConfig,
     ModelConfig,
     RepositoryConfig,
     ServerConfig,
@@ -284,8 +285,8 @@ def test_example_file_shows_the_defaults_and_can_be_served() -> None:
     assert config.server == ServerConfig()
     assert Path(config.repository.path[0]).is_dir()
     text = example.read_text()
-    assert config.data_url == DataUrlConfig()
-    for struct in (ServerConfig, RepositoryConfig, ModelConfig, DatasetConfig, DataUrlConfig):
+    assert (config.data_url, config.log) == (DataUrlConfig(), LogConfig())
+    for struct in (ServerConfig, RepositoryConfig, ModelConfig, DatasetConfig, DataUrlConfig, LogConfig):
         for field in struct.__struct_encode_fields__:
             assert f"\n{field} = " in text or f"\n# {field} = " in text, field
     (iris,) = config.models

@@ -1,0 +1,313 @@
+"""One worker's segments: the open one that is written to, sealed when it is large or old, left where the disk fails it.
+
+Thread: one, the flusher's; `trouble` is read by any.
+Invariant: what `write` returned from is on disk, as the policy has it; what it raised for was never acknowledged, and is cut
+off again where that can be done. A file whose sync failed is never synced again: the system may have dropped what it held,
+and say the next time that all is well.
+"""
+
+import errno
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from fastserve.clock import Clock, monotonic_ns, wall_ns
+from fastserve.config import LogConfig
+from fastserve.store.disk import DISK, Disk
+from fastserve.store.errors import NO_ROOM, StoreError, again, of_system
+from fastserve.store.folder import MAX_SLOTS, RESERVE, SEALED, Place
+from fastserve.store.frames import HEADER_BYTES, VOUCHES, Append, Kind, encode, new_header, read_header
+from fastserve.store.recovery import adopt
+
+PROBE_EVERY_NS = 1_000_000_000
+"""How often a disk that refused is tried again."""
+
+RESERVE_BYTES = 8 << 20
+"""Kept free for compaction, which needs room to make room. Given up when the disk is full, and had again before it is written
+to again."""
+
+NEVER = 1 << 63
+SEQ_STEP = MAX_SLOTS
+"""Between the seqs of one worker; the numbers between them are other workers'."""
+
+_log = logging.getLogger(__name__)
+
+
+class Numbered(Struct, frozen=True):
+    """An append on its way to disk. `rows`: how many seqs each of its frames takes."""
+
+    frames: Append
+    ingest_ns: int
+    rows: int
+
+
+class _Segment(Struct):
+    """The one that is written to. `kept`: where what was acknowledged ends. `begun_ns`: when its first frame came."""
+
+    fd: int
+    path: Path
+    seed: int
+    end: int = HEADER_BYTES
+    kept: int = HEADER_BYTES
+    begun_ns: int = 0
+    unsynced_since_ns: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self.kept == HEADER_BYTES
+
+
+class Journal:
+    """Made on any thread; everything else is the flusher's."""
+
+    def __init__(
+        self, directory: Path, config: LogConfig, disk: Disk = DISK, clock: Clock = monotonic_ns, wall: Clock = wall_ns
+    ) -> None:
+        self._directory = directory
+        self._always = config.sync == "always"
+        self._sync_every_ns = config.sync_interval_ms * 1_000_000 if config.sync == "interval" else 0
+        self._max_bytes = config.max_segment_bytes
+        self._max_age_ns = round(config.max_segment_seconds * 1e9)
+        self._disk = disk
+        self._clock = clock
+        self._wall = wall
+        self._place: Place | None = None
+        self._segment: _Segment | None = None
+        self._number = 0
+        self._last_us = 0
+        self._left: list[Path] = []
+        self._probe_due_ns = 0
+        self.trouble: StoreError | None = None
+        """Why nothing is written at present."""
+        self.when_failed: Callable[[OSError], None] = lambda _: None
+        """Called with each error of the disk's."""
+        self.when_synced: Callable[[int], None] = lambda _: None
+        """Called with the nanoseconds that a sync took."""
+
+    def start(self) -> None:
+        """Look after what dead workers left, and whether the disk takes writes."""
+        try:
+            adopt(self._directory, self._disk)
+        except OSError as error:
+            _log.error("%s cannot be looked through: %s", self._directory, error.strerror)
+        self._probe()
+
+    def write(self, appends: Sequence[Numbered]) -> None:
+        """Raises StoreError: none of them is stored."""
+        if self.trouble is not None:
+            raise again(self.trouble)
+        try:
+            self._write(appends)
+        except OSError as error:
+            self._fail(error)
+            raise of_system(error) from error
+
+    def tick(self) -> None:
+        """Do what is due."""
+        now = self._clock()
+        if self.trouble is not None:
+            if now >= self._probe_due_ns:
+                self._probe()
+            return
+        segment = self._segment
+        if segment is None:
+            return
+        if segment.begun_ns and now >= segment.begun_ns + self._max_age_ns:
+            self._seal(segment)
+        elif self._is_sync_due(segment, now):
+            self._sync_late(segment)
+
+    def due_ns(self) -> int:
+        """When `tick` is to be called; NEVER: not before something is written."""
+        if self.trouble is not None:
+            return self._probe_due_ns
+        segment = self._segment
+        if segment is None or not segment.begun_ns:
+            return NEVER
+        due = segment.begun_ns + self._max_age_ns
+        if self._sync_every_ns and segment.unsynced_since_ns:
+            due = min(due, segment.unsynced_since_ns + self._sync_every_ns)
+        return due
+
+    def _is_sync_due(self, segment: _Segment, now_ns: int) -> bool:
+        since_ns = segment.unsynced_since_ns
+        return bool(self._sync_every_ns and since_ns) and now_ns >= since_ns + self._sync_every_ns
+
+    def close(self) -> None:
+        """Seal what is open."""
+        if self._segment is not None:
+            self._seal(self._segment)
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+
+    def _write(self, appends: Sequence[Numbered]) -> None:
+        """Raises OSError."""
+        segment = self._segment or self._new_segment()
+        try:
+            end = self._disk.write(segment.fd, self._pieces(segment, appends), segment.end)
+        except OSError as error:
+            was_empty = segment.is_empty
+            self._cut_back(segment)
+            if error.errno == errno.EFBIG and not was_empty:  # files may not be that large here; the next one is small
+                self._seal(segment)
+                self._write(appends)
+                return
+            if error.errno not in NO_ROOM:
+                self._leave(segment)
+            raise
+        now = self._clock()
+        segment.end = end
+        segment.begun_ns = segment.begun_ns or now
+        segment.unsynced_since_ns = segment.unsynced_since_ns or now
+        if self._always:
+            self._sync(segment)
+        segment.kept = end
+        if end >= self._max_bytes:
+            self._seal(segment)
+
+    def _pieces(self, segment: _Segment, appends: Sequence[Numbered]) -> list[bytes]:
+        pieces: list[bytes] = []
+        flags = 0 if segment.unsynced_since_ns else VOUCHES
+        for one in appends:
+            count = len(one.frames) * one.rows
+            pieces += encode(one.frames, one.ingest_ns, self._seqs(count)[:: one.rows], segment.seed, flags)
+            flags = 0
+        return pieces
+
+    def _seqs(self, count: int) -> range:
+        """Numbers that nobody has had, that grow with the time."""
+        assert self._place is not None, "there is a segment"
+        first_us = max(self._last_us + 1, self._wall() // 1000)
+        self._last_us = first_us + count - 1
+        first = first_us * SEQ_STEP + self._place.slot
+        return range(first, first + count * SEQ_STEP, SEQ_STEP)
+
+    def _sync(self, segment: _Segment) -> None:
+        """Raises OSError; the segment is left then."""
+        began = self._clock()
+        try:
+            self._disk.sync(segment.fd)
+        except OSError:
+            self._leave(segment)
+            raise
+        segment.unsynced_since_ns = 0
+        self.when_synced(self._clock() - began)
+
+    def _sync_late(self, segment: _Segment) -> None:
+        try:
+            self._sync(segment)
+        except OSError as error:
+            _log.error("%s: what was acknowledged since the last sync may be lost", segment.path)
+            self._fail(error)
+
+    def _new_segment(self) -> _Segment:
+        """Raises OSError."""
+        if self._place is None:
+            self._place = Place(self._directory, self._disk)
+        place = self._place
+        self._number += 1
+        path = place.segment(self._number, sealed=False)
+        fd = self._disk.create(path)
+        header = new_header(place.worker, self._number, self._wall())
+        segment = _Segment(fd, path, read_header(header).seed)
+        try:
+            self._disk.write(fd, [header], 0)
+            self._disk.sync_folder(place.path)
+        except OSError:
+            self._leave(segment)
+            raise
+        self._segment = segment
+        return segment
+
+    def _seal(self, segment: _Segment) -> None:
+        """It is complete; what goes wrong from here on concerns nobody who writes."""
+        if not segment.is_empty and segment.fd >= 0:
+            try:
+                if segment.unsynced_since_ns:
+                    self._sync(segment)
+                seal = encode([(Kind.SEAL, b"")], self._wall(), self._seqs(1), segment.seed, VOUCHES)
+                segment.end += sum(map(len, seal))
+                self._disk.write(segment.fd, seal, segment.kept)
+                self._sync(segment)
+                segment.kept = segment.end
+            except OSError as error:
+                self.when_failed(error)
+                _log.warning("%s is left without its seal: %s", segment.path, error.strerror)
+        self._leave(segment)
+
+    def _cut_back(self, segment: _Segment) -> None:
+        """A write failed: nothing of it stays. Where that cannot be done either, nothing more is written to the file."""
+        try:
+            self._disk.cut(segment.fd, segment.end)
+        except OSError:
+            self._leave(segment)
+
+    def _leave(self, segment: _Segment) -> None:
+        """No more of that file: what was acknowledged stays in it, under its last name."""
+        if segment.fd < 0:
+            return
+        with suppress(OSError):
+            if segment.end != segment.kept:
+                self._disk.cut(segment.fd, segment.kept)
+        with suppress(OSError):
+            self._disk.close(segment.fd)
+        segment.fd = -1
+        if self._segment is segment:
+            self._segment = None
+        self._left.append(segment.path)
+        if segment.is_empty:
+            with suppress(OSError):
+                self._disk.remove(segment.path)
+                self._left.remove(segment.path)
+        with suppress(OSError):
+            self._rename_left()
+
+    def _rename_left(self) -> None:
+        """Raises OSError, and goes on there the next time."""
+        renamed = bool(self._left)
+        while self._left:
+            self._disk.rename(self._left[0], self._left[0].with_suffix(SEALED))
+            del self._left[0]
+        if renamed and self._place is not None:
+            self._disk.sync_folder(self._place.path)
+
+    def _fail(self, error: OSError) -> None:
+        """The disk refused: nothing is written until it takes something again, which is tried at once and then ever again."""
+        self.trouble = of_system(error)
+        self.when_failed(error)
+        _log.error("the prediction log in %s takes no writes: %s", self._directory, error.strerror)
+        if error.errno in NO_ROOM:
+            with suppress(OSError):
+                self._disk.remove(self._directory / RESERVE)
+        self._probe_due_ns = max(self._probe_due_ns, self._clock())
+
+    def _probe(self) -> None:
+        """See whether the disk takes writes."""
+        self._probe_due_ns = self._clock() + PROBE_EVERY_NS
+        try:
+            self._have_reserve()
+            segment = self._segment or self._new_segment()
+            if segment.is_empty:
+                self._sync(segment)
+            self._rename_left()
+        except OSError as error:
+            if self.trouble is None:
+                self._fail(error)
+            self.trouble = of_system(error)
+            return
+        if self.trouble is not None:
+            self.trouble = None
+            _log.warning("the prediction log in %s takes writes again", self._directory)
+
+    def _have_reserve(self) -> None:
+        """Raises OSError where there is no room for it; a system that refuses it for other reasons goes without."""
+        self._disk.make_folder(self._directory)
+        try:
+            self._disk.reserve(self._directory / RESERVE, RESERVE_BYTES)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
