@@ -56,8 +56,11 @@ class Disk:
         os.unlink(path)
 
     def make_folder(self, path: Path) -> None:
-        """With those above it that are missing; it may be there."""
+        """With those above it that are missing, all of them on disk; it may be there."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True, mode=0o750)
+        for folder in missing:
+            self.sync_folder(folder.parent)
 
     def remove_folder(self, path: Path) -> None:
         """An empty one."""

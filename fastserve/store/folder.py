@@ -13,11 +13,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastserve.store.disk import DISK, Disk
-from fastserve.store.frames import HEADER_BYTES, Header, Scan, read_header
+from fastserve.store.frames import HEADER_BYTES, VERSION, Header, Scan, read_header
 
 OPEN, SEALED = ".open", ".seg"
 LOCK, SLOTS, RESERVE = "lock", "slots", "reserve"
 MAX_SLOTS = 1024
+
+UNWRITTEN = Header(VERSION, "", 0, 0, 0)
+"""Of a file that was made just now."""
 
 _WORKER = re.compile("[0-9a-f]{32}")
 _SEGMENT = re.compile(r"(\d{8,19})(\.open|\.seg)")
@@ -123,8 +126,7 @@ def segments_in(folder: Path) -> list[Segment]:
 def scan(segment: Segment, start: int = 0) -> Scan:
     """The frames of a segment from `start` on, 0 or an earlier scan's `end`; what is being written is left for the next one.
 
-    Raises FileNotFoundError where it was compacted meanwhile, SegmentUnreadable where it is none (a file that was made just
-    now may have no header yet).
+    Raises FileNotFoundError where it was compacted meanwhile, SegmentUnreadable where it is none.
     """
     try:
         return _scan(segment.path, start, sealed=segment.sealed)
@@ -136,9 +138,9 @@ def scan(segment: Segment, start: int = 0) -> Scan:
 
 def _scan(path: Path, start: int, *, sealed: bool) -> Scan:
     with open(path, "rb", buffering=0) as file:
-        header: Header = read_header(file.read(HEADER_BYTES))
-        if start:
-            file.seek(start)
-            return Scan(header, file.readall() or b"", start, final=sealed)
-        file.seek(0)
-        return Scan(header, file.readall() or b"", final=sealed)
+        head = file.read(HEADER_BYTES)
+        if len(head) < HEADER_BYTES and not sealed:
+            return Scan(UNWRITTEN, b"", final=False)
+        header = read_header(head)
+        file.seek(start)
+        return Scan(header, file.readall(), start, final=sealed)
