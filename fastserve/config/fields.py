@@ -94,6 +94,10 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         str | None,
         Meta(description="Authorities (PEM) that must have signed a client's certificate.", extra=PATH_FIELD),
     ] = None
+    ssl_client_certificate: Annotated[
+        Literal["required", "optional"],
+        Meta(description="With ssl_ca: whether clients must show a certificate, or may show none."),
+    ] = "required"
     metrics_path: Annotated[
         Annotated[str, Meta(pattern="^/")] | None, Meta(description="One more path for the metrics, beside /metrics.")
     ] = None

@@ -82,7 +82,7 @@ class Site:
         self._callers = self._rights.callers
         self.asks_callers = self._callers is not None
         """Whether there are users and keys."""
-        self._draining = False
+        self._leaving = False
         self.packs_from_bytes = compress_min_bytes or sys.maxsize
         """Answers at least so long go through `packs` before they go out."""
         self.access = access
@@ -195,10 +195,10 @@ class Site:
             deliver(packed(response, ""))
         return True
 
-    def drain(self) -> None:
-        """Shutdown comes: every answer asks its client to hang up, so that none sends into a connection that is ended."""
-        self._draining = True
-        self.adds_headers = True
+    def ask_to_leave(self, asked: bool) -> None:
+        """Whether every answer asks its client to hang up, so that none sends into a connection that is about to be ended."""
+        self._leaving = asked
+        self.adds_headers = asked or self._cors.enabled
 
     def request_id(self, headers: HeaderMap) -> str:
         """The request's id, to be told to its client and the access log; empty where there is no such log."""
@@ -209,7 +209,7 @@ class Site:
         if not self.adds_headers and not request_id:
             return response
         more = self._cors.headers(headers) if self._cors.enabled else []
-        if self._draining:
+        if self._leaving:
             more = [*more, ("connection", "close")]
         if request_id:
             more = [*more, (ID_HEADER, request_id)]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from fastserve.access.callers import Callers
-from fastserve.config import Config, ServerConfig, load_config
+from fastserve.config import Config, RepositoryConfig, ServerConfig, load_config
 from fastserve.engine.engine import Engine
 from fastserve.engine.executor import Executor
 from fastserve.http.access import AccessLog
@@ -31,6 +31,7 @@ from fastserve.http.site import Site
 from fastserve.metrics import Metrics
 from fastserve.protocols.table import PROTOCOLS
 from fastserve.server.admin import Admin
+from fastserve.server.certificates import Certificates
 from fastserve.server.hub import Line
 from fastserve.server.ledger import SharedCells
 from fastserve.server.member import Member
@@ -63,6 +64,10 @@ class App:
         self._callers: Callers | None = None
         self._checking: Executor | None = None
         self.site: Site | None = None
+        self.certificates: Certificates | None = None
+        self.poll_s = (config.repository if config else RepositoryConfig()).poll_seconds
+        self.when_asked: Callable[[], None] = _nothing
+        """What else there is to look at when an operator asks (SIGHUP)."""
         self.draining = False
         self.drain_timeout_s = (config.server if config else ServerConfig()).drain_timeout_ms / 1000
 
@@ -174,14 +179,22 @@ class App:
             self._engine.draining = True
         self._admitted.set()
         if self.site is not None:
-            self.site.drain()
+            self.site.ask_to_leave(True)
+
+    def hang_up(self, seconds: float) -> None:
+        """For so long, ask every client to come again on a new connection. The loop's thread."""
+        site = self.site
+        assert site is not None, "the app is not started"
+        site.ask_to_leave(True)
+        asyncio.get_running_loop().call_later(seconds, lambda: site.ask_to_leave(self.draining))
 
     def _look_soon(self) -> None:
-        """At the repository, unless others do that for us (see supervisor), and at where the access log is."""
+        """At the repository, unless others do that for us (see supervisor), and at what else may have changed."""
         if self._engine is not None and self._line is None:
             self._engine.look_soon()
         if self.site is not None and self.site.access is not None:
             self.site.access.look()
+        self.when_asked()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -231,6 +244,10 @@ class App:
             loop.add_signal_handler(signal.SIGHUP, self._look_soon)
         except (NotImplementedError, RuntimeError, ValueError):
             return  # not the main thread's loop: whoever embeds us has its own way to drain
+
+
+def _nothing() -> None:
+    """Nothing else is to be looked at."""
 
 
 def create_app(config: Config, on_started: Started | None = None, line: Line | None = None) -> App:

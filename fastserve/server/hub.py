@@ -43,11 +43,12 @@ _log = logging.getLogger(__name__)
 
 
 class Line(Struct, frozen=True):
-    """What a worker is given to speak with its parent. `successor`: it replaces one that died."""
+    """What a worker is given to speak with its parent. `successor`: it replaces one that died; `slot`: its place."""
 
     connection: socket.socket
     file: FileIO
     successor: bool
+    slot: int = 0
 
 
 @dataclass(eq=False)
@@ -136,7 +137,7 @@ class Hub:
     def new_line(self, slot: int, *, successor: bool) -> Line:
         """What the next worker in that place is given. The thread that forks."""
         ours, theirs = socket.socketpair()
-        line = Line(theirs, new_file(), successor)
+        line = Line(theirs, new_file(), successor, slot)
         self._lines[slot] = ours, line.file
         return line
 

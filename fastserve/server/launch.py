@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -23,17 +22,17 @@ from fastserve import logs
 from fastserve.config import Config, ServerConfig
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.engine import Engine
-from fastserve.errors import ConfigError
 from fastserve.lines import LineFile
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
+from fastserve.server.certificates import Certificates
 from fastserve.server.ending import STOP, settle_in
-from fastserve.server.exposure import check_certificates, exposure
+from fastserve.server.exposure import exposure
 from fastserve.server.hub import Hub, Line
+from fastserve.server.listeners import MAX_WAITING_CONNECTIONS, Listeners
 from fastserve.server.startup import announce
 from fastserve.server.supervisor import Supervisor
 
-MAX_WAITING_CONNECTIONS = 2048
 MAX_REQUESTS_IN_FLIGHT = 16_384
 """Per worker; the batch queues refuse (429) long before, this bounds what waits for its body."""
 
@@ -47,9 +46,10 @@ def serve(config: Config) -> int:
 
     Raises ConfigError where it cannot listen as configured.
     """
-    check_certificates(config.server)
-    config = _with_address(config)
-    server = config.server
+    certificates = Certificates(config.server) if config.server.ssl_certificate else None
+    listeners = Listeners(config.server)
+    server = listeners.server
+    config = replace(config, server=server)
     warning = exposure(config)
     if warning:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
@@ -60,9 +60,11 @@ def serve(config: Config) -> int:
     hub = Hub(server.workers, Catalog(config), config.repository.poll_seconds)
     target = _worker(server)
     stop_signal = signal.SIGTERM if target is None else STOP
-    supervisor = Supervisor(server, hub, stop_signal, **granian_options(server))
+    supervisor = Supervisor(server, hub, listeners, certificates, stop_signal, **granian_options(server))
     try:
-        supervisor.serve(target, partial(_load_app, config, first, os.getpid(), hub), wrap_loader=False)
+        supervisor.serve(
+            target, partial(_load_app, config, first, os.getpid(), hub, listeners, certificates), wrap_loader=False
+        )
     except SystemExit as exit_:
         return int(exit_.code or 0)
     return 1 if supervisor.cut_short else 0
@@ -77,17 +79,28 @@ def _worker(server: ServerConfig) -> Callable[..., None] | None:
     return worker.run_worker if server.interface == "rsgi" else worker.run_asgi_worker
 
 
-def _load_app(config: Config, first: Any, parent_pid: int, hub: Hub, line: Line) -> App:
+def _load_app(
+    config: Config,
+    first: Any,
+    parent_pid: int,
+    hub: Hub,
+    listeners: Listeners,
+    certificates: Certificates | None,
+    line: Line,
+) -> App:
     """In a worker: the app. The first worker to be ready prints the table; all of them load the same models."""
     settle_in(parent_pid)
     hub.abandon(line)
+    listeners.keep(line.slot)
     logs.set_up(config.server.log_dir)
 
     def started(engine: Engine) -> None:
         if first.acquire(block=False):
             announce(engine, config.server)
 
-    return create_app(config, started, line)
+    app = create_app(config, started, line)
+    app.certificates = certificates
+    return app
 
 
 def granian_options(server: ServerConfig) -> dict[str, Any]:
@@ -98,7 +111,7 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
             "ssl_cert": Path(server.ssl_certificate),
             "ssl_key": Path(server.ssl_keyfile),
             "ssl_ca": Path(server.ssl_ca) if server.ssl_ca else None,
-            "ssl_client_verify": server.ssl_ca is not None,
+            "ssl_client_verify": server.ssl_ca is not None and server.ssl_client_certificate == "required",
             "ssl_protocol_min": SSLProtocols.tls12,
         }
     return {
@@ -120,41 +133,3 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
         "log_level": "warning",
         **tls,
     }
-
-
-def _with_address(config: Config) -> Config:
-    """`config` with a place that can be listened on: a free port for 0. Raises ConfigError where it cannot be had."""
-    server = config.server
-    if server.uds:
-        _make_room(Path(server.uds))
-        return config
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((server.host, server.port))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(
-                f"cannot listen on {server.host} port {server.port}: {reason} (--host, --port)"
-            ) from error
-        port = probe.getsockname()[1]
-    return replace(config, server=replace(server, port=port))
-
-
-def _make_room(path: Path) -> None:
-    """Remove a socket that nobody listens on: what a server that was killed left behind."""
-    if path.is_socket():
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()
-            except OSError as error:
-                raise ConfigError(f"cannot listen on {path}: {error.strerror or error} (--uds)") from error
-            else:
-                raise ConfigError(f"cannot listen on {path}: another server does (--uds)")
-    elif path.exists():
-        raise ConfigError(f"cannot listen on {path}: it is there, and no socket (--uds)")
-    elif not path.parent.is_dir():
-        raise ConfigError(f"cannot listen on {path}: there is no folder {path.parent} (--uds)")

@@ -17,8 +17,11 @@ from granian import Granian
 from granian.server.mp import WorkerProcess
 
 from fastserve.config import ServerConfig
+from fastserve.server.certificates import Certificates
 from fastserve.server.ending import DRAIN, HANG_UP_S, HELD
 from fastserve.server.hub import Hub
+from fastserve.server.listeners import Listeners
+from fastserve.server.worker import socket_holder
 
 LOOK_EVERY_S = 0.05
 FIRST_PAUSE_S = 0.1
@@ -51,8 +54,18 @@ class Supervised(WorkerProcess):
 class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its classes `Granian` is depends on the interpreter
     """Granian's parent process. `stop_signal`: what makes the workers drain and end."""
 
-    def __init__(self, server: ServerConfig, hub: Hub, stop_signal: signal.Signals, **options: Any) -> None:
+    def __init__(
+        self,
+        server: ServerConfig,
+        hub: Hub,
+        listeners: Listeners,
+        certificates: Certificates | None,
+        stop_signal: signal.Signals,
+        **options: Any,
+    ) -> None:
         super().__init__("fastserve", **options)
+        self._listeners = listeners
+        self._certificates = certificates
         self._drain_delay_s = server.drain_delay_ms / 1000
         self.workers_kill_timeout = max(server.drain_timeout_ms / 1000, 0.001)
         self._hub = hub
@@ -83,6 +96,15 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         self._hub.director.refresh(lambda _: None)
         self._tell_workers(signal.SIGHUP)
 
+    def _init_shared_socket(self) -> None:
+        """There are ours, one a place."""
+        self._ssp = self._sso = None
+        self._shd: Any = None
+
+    def _drop_shared_socket(self) -> None:
+        """Shutdown begins: who listens now are the workers."""
+        self._listeners.close()
+
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
         signal.signal(DRAIN, signal.SIG_IGN)  # a worker that does not listen yet must not die of it
         for slot in range(self.workers):
@@ -92,6 +114,11 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
     def _spawned(self, slot: int, target: Any, loader: Any, *, successor: bool) -> Supervised:
         """A fresh worker in that place, running."""
         line = self._hub.new_line(slot, successor=successor)
+        listener = self._listeners.of(slot).fileno()
+        self._shd = socket_holder(listener, self.bind_uds is not None)
+        if self._certificates is not None:
+            self._certificates.look()  # so that it need not begin with what the others serve no more
+            self.ssl_ctx = self._certificates.arguments
         worker = self._spawn_worker(idx=slot, target=target, callback_loader=partial(loader, line))
         worker.__class__ = Supervised
         worker.stop_signal = self._stop_signal
@@ -118,6 +145,8 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
     def _plan_successor(self, ended: Supervised) -> None:
         """At once for a worker that had served, whatever it died of; ever later for one that dies before it can."""
         slot, code = ended.idx, ended.inner.exitcode
+        if any(other is not ended and other.is_alive() and self._listeners.listens(other.idx) for other in self.wrks):
+            self._listeners.give_up(slot)
         pause_s = 0.0
         if not self._hub.has_served(ended.key):
             pause_s = min(max(FIRST_PAUSE_S, 2 * self._pauses_s.get(slot, 0.0)), LONGEST_PAUSE_S)

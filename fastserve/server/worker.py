@@ -9,6 +9,8 @@ Thread: a worker's main thread, which runs the event loop; Granian's Python thre
 import asyncio
 import inspect
 import logging
+import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -21,7 +23,9 @@ from granian.server.common import WORKERS_METHODS
 
 from fastserve.http.direct import ClientGone, DirectDoor, DirectReply
 from fastserve.http.logged import LoggedReply
+from fastserve.server.certificates import Certificates
 from fastserve.server.ending import Drains, end_at_signals
+from fastserve.server.listeners import MAX_WAITING_CONNECTIONS
 
 # Granian's own parts have no types, or other ones than they take.
 _futures: Any = import_module("granian._futures")
@@ -47,11 +51,25 @@ FUTURES_NAMES = (
     *("_cbsched_aioschedule", "_new_cbscheduler", "_future_watcher_wrapper", "_aio_taskenter", "_aio_taskleave"),
 )
 
+LEAVE_WITHIN_S = 1.0
+"""Clients whom other authorities vouch for now get so long to read that they should hang up."""
+
+MAX_OLDER = 2
+"""Changes of the certificate that a connection outlives."""
+
 _log = logging.getLogger(__name__)
 
 
 class DirectApp(Drains, Protocol):
-    """What the worker needs of the application: RSGI, and its direct door once it has started."""
+    """What the worker needs of the application: RSGI, and its direct door once it has started.
+
+    `certificates`: what is served over TLS, None without it; its files are looked at every `poll_s` (0: only when asked),
+    and when `when_asked` is called.
+    """
+
+    certificates: Certificates | None
+    poll_s: float
+    when_asked: Callable[[], None]
 
     def __rsgi__(self, scope: Any, proto: Any) -> Any:
         """The coroutine door."""
@@ -63,7 +81,15 @@ class DirectApp(Drains, Protocol):
         """Stop."""
 
     def direct_door(self) -> DirectDoor:
-        """The door without a loop; asked for after the start."""
+        """A door without a loop; asked for after the start."""
+
+    def hang_up(self, seconds: float) -> None:
+        """For so long, ask every client to come again on a new connection."""
+
+
+def socket_holder(fd: int, is_uds: bool) -> Any:
+    """A socket of ours as Granian's parent and workers take it."""
+    return _granian.SocketHolder(fd, is_uds, MAX_WAITING_CONNECTIONS)
 
 
 def unsupported() -> str:
@@ -130,27 +156,133 @@ class _Scheduler(_granian.CallbackScheduler):  # type: ignore[misc]  # a Rust cl
         self._schedule_fn = schedule
 
 
-def _stopped_at_signals(loop: asyncio.AbstractEventLoop, app: Drains) -> tuple[Any, asyncio.Event]:
-    """Granian's signal, which is set when it is time to end; and an event of the loop's that follows it.
+class _Generation:
+    """One serving of Granian's: its own listener, network threads and connections.
 
-    Granian's signal can lock up: it waits, with the GIL, for a thread that waits for the GIL (2.8.7, seen when it is set
-    twice). So it is set once.
+    `fd`: the listener, which Granian closes at its end. `authorities`: whom its clients are vouched for by.
     """
-    stop_signal = _granian.WorkerSignal()
-    end_at_signals(loop, app, stop_signal.set)
-    stopped = asyncio.Event()
-    stop_signal.add_cb(partial(loop.call_soon_threadsafe, stopped.set))
-    return stop_signal, stopped
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop, authorities: bytes) -> None:
+        self.fd = fd
+        self.authorities = authorities
+        self.ended = asyncio.Event()
+        self.signal = _granian.WorkerSignal()
+        self.signal.add_cb(partial(loop.call_soon_threadsafe, self.ended.set))
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Finish what is in flight, and end.
+
+        Granian's signal can lock up: it waits, with the GIL, for a thread that waits for the GIL (2.8.7, seen when it is
+        set twice). So it is set once.
+        """
+        if not self._stopped:
+            self._stopped = True
+            self.signal.set()
+
+    def take_no_more(self) -> None:
+        """Accept no connection any more; those that are there go on, and so do handshakes that have begun.
+
+        Granian cannot be told that. So its descriptor is made one of a socket that nobody connects to.
+        """
+        with socket.socket(socket.AF_UNIX) as nobody:
+            nobody.bind("")  # Linux finds a name that no file has
+            nobody.listen()
+            nobody.setblocking(False)
+            os.dup2(nobody.fileno(), self.fd)
 
 
-def _serving(kind: Any, given: dict[str, Any]) -> Callable[..., None]:
-    """What makes a worker of Granian's serve."""
-    worker = kind(*(given[name] for name in WORKER_PARAMETERS), *given["ssl_ctx"], given["metrics"])
-    listener = given["sock"]
-    serve: Callable[..., None] = getattr(
-        worker, WORKERS_METHODS[given["runtime_mode"]][(listener[0] or listener[1]).is_uds()]
-    )
-    return serve
+class _Service:
+    """What makes a worker of Granian's serve: once, and again beside it when there are other certificates.
+
+    Thread: the event loop's.
+    """
+
+    def __init__(self, kind: Any, given: dict[str, Any], scheduler: Callable[[], Any]) -> None:
+        self._kind = kind
+        self._given = given
+        self._scheduler = scheduler
+        self._app: DirectApp = given["callback"]
+        self._loop: asyncio.AbstractEventLoop = given["loop"]
+        self._generations: list[_Generation] = []
+        self._listener = given["sock"][1]
+        self._spare: int | None = None
+        self._looking: asyncio.Future[bool] | None = None
+        self._stopping = False
+        end_at_signals(self._loop, self._app, self.stop)
+
+    def begin(self) -> None:
+        """Serve, and follow the files of the certificates; nothing where it is over already."""
+        if self._stopping:
+            return
+        fd = self._listener.get_fd()
+        certificates = self._app.certificates
+        if certificates is not None:
+            self._spare = os.dup(fd)
+            self._app.when_asked = partial(self._look, certificates, finished=True)
+            if self._app.poll_s:
+                self._loop.call_later(self._app.poll_s, self._look_now_and_then, certificates)
+        self._serve(fd, self._given["ssl_ctx"])
+
+    async def ended(self) -> None:
+        """Until all is answered."""
+        while self._generations:
+            oldest = self._generations[0]
+            await oldest.ended.wait()
+            self._generations.remove(oldest)
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is in flight, and end. Once."""
+        self._stopping = True
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        for generation in self._generations:
+            generation.stop()
+
+    def _serve(self, fd: int, tls: tuple[Any, ...]) -> None:
+        given = self._given
+        is_uds = self._listener.is_uds()
+        values = {**given, "sock": (None, socket_holder(fd, is_uds))}
+        worker = self._kind(*(values[name] for name in WORKER_PARAMETERS), *tls, given["metrics"])
+        certificates = self._app.certificates
+        generation = _Generation(fd, self._loop, certificates.authorities if certificates else b"")
+        getattr(worker, WORKERS_METHODS[given["runtime_mode"]][is_uds])(
+            self._scheduler(), self._loop, generation.signal
+        )
+        self._generations.append(generation)
+
+    def _look_now_and_then(self, certificates: Certificates) -> None:
+        if not self._stopping:
+            self._look(certificates)
+            self._loop.call_later(self._app.poll_s, self._look_now_and_then, certificates)
+
+    def _look(self, certificates: Certificates, *, finished: bool = False) -> None:
+        """On a thread of its own, one look after the other: certificates that are other ones are tried first."""
+        if self._looking is not None:
+            self._looking.add_done_callback(lambda _: self._look(certificates, finished=finished))
+        elif not self._stopping:
+            self._looking = self._loop.run_in_executor(None, partial(certificates.look, finished=finished))
+            self._looking.add_done_callback(partial(self._looked, certificates))
+
+    def _looked(self, certificates: Certificates, found: "asyncio.Future[bool]") -> None:
+        self._looking = None
+        if not self._stopping and found.result():
+            self._renew(certificates)
+
+    def _renew(self, certificates: Certificates) -> None:
+        """Serve new connections with them. Those that are there stay, unless it is judged otherwise now who may have one."""
+        assert self._spare is not None
+        self._serve(os.dup(self._spare), certificates.arguments)
+        _log.info("the certificates have changed: new connections are served with them")
+        *older, before, _ = self._generations
+        before.take_no_more()
+        for generation in older[: len(older) + 1 - MAX_OLDER]:
+            generation.stop()
+        if before.authorities != certificates.authorities:
+            self._app.hang_up(LEAVE_WITHIN_S)
+            for generation in (*older, before):
+                self._loop.call_later(LEAVE_WITHIN_S, generation.stop)
 
 
 def _run_worker(*arguments: Any) -> None:
@@ -158,16 +290,19 @@ def _run_worker(*arguments: Any) -> None:
     given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
     app: DirectApp = given["callback"]
     loop: asyncio.AbstractEventLoop = given["loop"]
-    stop_signal, stopped = _stopped_at_signals(loop, app)
-    app.__rsgi_init__(loop)
-    serve = _serving(_granian.RSGIWorker, given)
     coroutine = _futures._future_watcher_wrapper(app.__rsgi__)
     enter, leave = partial(_futures._aio_taskenter, loop), partial(_futures._aio_taskleave, loop)
-    scheduler = _Scheduler(loop, coroutine, None, enter, leave)
-    scheduler.ask_first(app.direct_door().takes)
+
+    def scheduler() -> _Scheduler:
+        made = _Scheduler(loop, coroutine, None, enter, leave)
+        made.ask_first(app.direct_door().takes)
+        return made
+
+    service = _Service(_granian.RSGIWorker, given, scheduler)
+    app.__rsgi_init__(loop)
     loop.__class__ = _Loop
-    serve(scheduler, loop, stop_signal)
-    loop.run_until_complete(stopped.wait())
+    service.begin()
+    loop.run_until_complete(service.ended())
     app.__rsgi_del__(loop)
 
 
@@ -175,17 +310,16 @@ def _run_asgi_worker(*arguments: Any) -> None:
     """Granian's own ASGI worker with lifespan, step by step, ending as ours do."""
     given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
     app, loop = given["callback"], given["loop"]
-    stop_signal, stopped = _stopped_at_signals(loop, app)
     lifespan = _asgi.LifespanProtocol(app)
+    callback = _asgi._callback_wrapper(app, given["scope_opts"], lifespan.state, given["log_access_fmt"])
+    watched = _futures._future_watcher_wrapper(callback)
+    service = _Service(_granian.ASGIWorker, given, lambda: _futures._new_cbscheduler(loop, watched, impl_asyncio=True))
     loop.run_until_complete(lifespan.startup())
     if lifespan.interrupt:
         _log.error("the application does not start", exc_info=lifespan.exc)
         raise SystemExit(1)
-    serve = _serving(_granian.ASGIWorker, given)
-    callback = _asgi._callback_wrapper(app, given["scope_opts"], lifespan.state, given["log_access_fmt"])
-    scheduler = _futures._new_cbscheduler(loop, _futures._future_watcher_wrapper(callback), impl_asyncio=True)
-    serve(scheduler, loop, stop_signal)
-    loop.run_until_complete(stopped.wait())
+    service.begin()
+    loop.run_until_complete(service.ended())
     loop.run_until_complete(lifespan.shutdown())
 
 

@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -10,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import models
-from tests.support.served import FASTSERVE, health, launched
+from tests.support.failing_serve import FAILING_STARTS
+from tests.support.served import FASTSERVE, health, launched, wire, workers_of
 from tests.support.server import ServerProcess
 from tests.support.shelf import times
-from tests.support.waiting import WITHIN_S
+from tests.support.waiting import WITHIN_S, until
 from tests.support.wire import Wire
 
 
@@ -75,6 +78,54 @@ def test_port_0_is_a_free_one_that_is_told(folder: Path):
         assert found, output()
         with Wire(("127.0.0.1", int(found[1]))) as one:
             assert one.get("/readyz").status == 200
+
+
+@pytest.fixture
+def failing(folder: Path) -> Path:
+    """While that file is there, workers cannot start."""
+    return folder.parent / "failing"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_that_come_while_no_worker_is_there_wait_and_are_answered(folder: Path, failing: Path, workers: int):
+    environment = {"FAILING": str(failing)}
+    with ServerProcess(
+        str(folder), "--workers", str(workers), environment=environment, program=FAILING_STARTS
+    ) as server:
+        failing.touch()
+        for pid in workers_of(server):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: server.output.count("before it served") >= workers)
+        with wire(server) as one, wire(server) as another:
+            failing.unlink()
+            assert one.post("/v1/models/m:predict", b'{"instances": [[1, 2]]}').status == 200
+            assert another.get("/livez").status == 200
+
+
+def test_where_others_serve_a_dead_workers_clients_are_theirs(folder: Path, failing: Path):
+    environment = {"FAILING": str(failing)}
+    with ServerProcess(str(folder), "--workers", "2", environment=environment, program=FAILING_STARTS) as server:
+        failing.touch()
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        until(lambda: "started again" in server.output)
+        assert [health(server, "/livez")[0] for _ in range(20)] == [200] * 20
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1"])
+def test_names_and_other_addresses_are_listened_on(folder: Path, host: str):
+    with launched(str(folder), "--host", host, "--port", "0") as (_, output):
+        found = re.search(r":(\d+)/readyz", output())
+        assert found, output()
+        with Wire((host, int(found[1]))) as one:
+            assert one.get("/livez").status == 200
+
+
+def test_a_host_that_is_none_is_told_in_one_line(folder: Path):
+    command = [FASTSERVE, "serve", str(folder), "--host", "no-such-host.invalid"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot listen on no-such-host.invalid port 8000:")
+    assert "Traceback" not in done.stderr
 
 
 class UnixConnection(http.client.HTTPConnection):

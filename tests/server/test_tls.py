@@ -12,7 +12,8 @@ import pytest
 
 from fastserve.config import AuthConfig, Config, KeyConfig, ServerConfig
 from fastserve.errors import ConfigError
-from fastserve.server.exposure import check_certificates, exposure
+from fastserve.server.certificates import Certificates
+from fastserve.server.exposure import exposure
 from tests.support import models
 from tests.support.authority import Authority
 from tests.support.served import FASTSERVE, launched
@@ -132,7 +133,7 @@ def refusal(certificate: Path, key: Path, ca: Path | None = None) -> str:
     """What is said of these files before a server starts."""
     server = ServerConfig(ssl_certificate=str(certificate), ssl_keyfile=str(key), ssl_ca=str(ca) if ca else None)
     with pytest.raises(ConfigError) as caught:
-        check_certificates(server)
+        Certificates(server)
     return str(caught.value)
 
 
@@ -145,7 +146,10 @@ def test_files_that_cannot_be_used_are_told_by_their_names(
     Authority.openssl("pkey", "-aes256", "-passout", "pass:x", "-in", str(key), "-out", str(encrypted))
     _, another = authority.issue("another")
     missing = tmp_path / "missing.pem"
+    unserved = {kind: authority.issue(kind.replace(":", "-"), kind) for kind in ("ed448", "rsa:1024")}
     for wrong, reason in (
+        (unserved["ed448"], "expected a key, and certificates, of RSA (2048 to 4096 bits), ECDSA (P-256, P-384)"),
+        (unserved["rsa:1024"], "it is too short: expected a key, and certificates, of RSA (2048 to 4096 bits)"),
         ((missing, key), f"{missing}: cannot be read: No such file or directory (--ssl-certificate)"),
         ((certificate, missing), f"{missing}: cannot be read: No such file or directory (--ssl-keyfile)"),
         ((tmp_path, key), f"{tmp_path}: cannot be read: Is a directory (--ssl-certificate)"),
@@ -158,7 +162,7 @@ def test_files_that_cannot_be_used_are_told_by_their_names(
         ((certificate, key, nonsense), f"{nonsense}: expected certificates in PEM (--ssl-ca)"),
     ):
         assert reason in refusal(*wrong)
-    check_certificates(ServerConfig(ssl_certificate=str(certificate), ssl_keyfile=str(key)))
+    Certificates(ServerConfig(ssl_certificate=str(certificate), ssl_keyfile=str(key)))
 
 
 def test_such_a_server_does_not_start(folder: Path, own: tuple[Path, Path]) -> None:

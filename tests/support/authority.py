@@ -17,7 +17,7 @@ class Authority:
 
     def issue(self, name: str, kind: str = "ec") -> tuple[Path, Path]:
         """A certificate for `name` at 127.0.0.1, and its key: ec, rsa or ed25519."""
-        key, request, certificate = (self._folder / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
+        key, request, certificate = (self._folder / f"{name}.{suffix}" for suffix in ("key", "csr", "pem"))
         extensions = self._folder / "extensions"
         extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
         self.openssl("req", *self._new(key, kind), "-subj", f"/CN={name}", "-out", str(request))

@@ -1,9 +1,12 @@
 """A server as a process of its own, on a port of its own, for tests that need real sockets."""
 
+import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,7 +24,8 @@ LOOK_EVERY_S = 0.05
 class ServerProcess:
     """A context manager: inside, the server is started at `host:port`; afterwards, the process is gone.
 
-    `program`: a script of this environment and its first arguments; any that takes --host and --port.
+    `program`: a script of this environment and its first arguments; any that takes --host and --port. `tls`: how clients
+    speak with it, where it has a certificate.
     """
 
     def __init__(
@@ -29,9 +33,11 @@ class ServerProcess:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         program: Sequence[str] = ("fastserve", "serve"),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = "127.0.0.1"
         self.port = free_port()
+        self._tls = tls
         self._arguments = (*program, *arguments)
         self._environment = {**os.environ, **(environment or {})}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
@@ -79,6 +85,8 @@ class ServerProcess:
 
     def connection(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
         """A new connection to it."""
+        if self._tls is not None:
+            return http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=self._tls)
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
 
     def says_yes(self, path: str) -> bool:
@@ -104,8 +112,10 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that the kernel gives to nobody by itself: it stays free."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(1024 if lowest > 2048 else lowest, max(lowest, 2049))
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port

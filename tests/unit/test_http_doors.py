@@ -378,7 +378,7 @@ def test_while_it_drains_every_answer_asks_its_client_to_hang_up(make: MakeDoor)
     door = make(cors_origins=("*",))
     waiting = door.post("/later")
     assert "connection" not in door.post("/echo").headers
-    door.site.drain()
+    door.site.ask_to_leave(True)
     door.toy.waiting[0].reply.send(OK)
     door.settle()
     sent = door.post("/echo", headers={"origin": "https://a.example"})

@@ -136,7 +136,7 @@ def test_where_it_is_off_nothing_is_packed(kind: str):
 
 def test_packing_and_draining_and_pages(door: FakeDoor):
     with_pages = type(door)(compress_min_bytes=FROM_BYTES, cors_origins=("https://a.example",))
-    with_pages.site.drain()
+    with_pages.site.ask_to_leave(True)
     sent = ask(with_pages, LONG, "gzip", origin="https://a.example")
     with_pages.work()
     assert sent.headers["content-encoding"] == "gzip"
