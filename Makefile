@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SANITIZED := build/sanitized
 MICRO := -m pytest bench/micro -q --benchmark-enable --benchmark-only --benchmark-quiet
 
-.PHONY: demo test check format bench bench-quick sanitize wheel ext clean
+.PHONY: demo test check format bench bench-quick sanitize sanitized-build fuzz fuzz-sanitized wheel ext clean
 
 demo: .make/demo
 	@exec $(BIN)/fastserve demo
@@ -49,14 +49,27 @@ bench-quick: .make/test .make/ext
 # The tests of the native code under AddressSanitizer and UBSan, in a copy, so that the fast build stays as it is.
 # libstdc++ is loaded first as well: the sanitizer must find C++'s throw when it starts. Python frees nothing at exit, so
 # leaks are not looked for; what the sanitizer says goes past pytest's capture.
-sanitize: .make/test
+SANITIZING = PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)"
+
+sanitized-build: .make/test
 	@mkdir -p $(SANITIZED)
-	tar -c --exclude='*.so' ext fastserve tests bench setup.py pyproject.toml README.md LICENSE | tar -x -C $(SANITIZED)
+	tar -c --exclude='*.so' ext fastserve tests bench examples setup.py pyproject.toml README.md LICENSE | tar -x -C $(SANITIZED)
 	cd $(SANITIZED) && FASTSERVE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
-	cd $(SANITIZED) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-	  UBSAN_OPTIONS=print_stacktrace=1 \
-	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider --capture=sys --timeout=600 tests/ext
+
+sanitize: sanitized-build
+	cd $(SANITIZED) && $(SANITIZING) $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider --capture=sys --timeout=600 tests/ext
+
+# Anything into every parser, SECONDS for each of TARGETS (all of them where none is named); tests/fuzz/README.md.
+SECONDS := 60
+fuzz: .make/test .make/ext
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) atheris
+	$(BIN)/python -m tests.fuzz $(TARGETS) --seconds $(SECONDS) $(if $(KEEP),--keep)
+
+# The targets of the Python layer over native modules with the sanitizers in them; without coverage, from the kept corpora.
+fuzz-sanitized: sanitized-build
+	cd $(SANITIZED) && $(SANITIZING) $(CURDIR)/$(BIN)/python -m tests.fuzz \
+	  $(or $(TARGETS),tfserving_calls oip_calls events binary_tensors) --seconds $(SECONDS) --sanitized
 
 wheel: .make/wheel
 	@ls -1 dist/*.whl

@@ -3,7 +3,7 @@
 // Algorithm: Raffaello Giulietti, "The Schubfach way to render doubles" (2021), from the paper: the decimal with the
 // fewest digits inside the float's rounding interval, found with one multiplication by a power of ten per interval end.
 // Digits: eight at a time inside one register, after Paul Khuong, "How to print integers really fast" (2017).
-// The tables of powers are computed by the compiler. Pure functions, no allocation. tests/ext/fuzz_jsonwrite.cpp
+// The tables of powers are computed by the compiler. Pure functions, no allocation. tests/fuzz/float_digits.cpp
 // compares all float32, float16 and bfloat16 and any number of doubles with the standard library.
 //
 // Every writer stores up to SLACK_BYTES behind the text it answers for.

@@ -25,6 +25,8 @@ _MAX_FILE_BYTES = 2**31
 _MAX_SIZE = 4096
 _LFS_POINTER = b"version https://git-lfs.github.com/"
 _SHOWN_BYTES = 24
+# What fields run into that no exporter writes so: names that are not UTF-8 (which come as bytes), nodes without outputs.
+_UNSOUND = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Graph(Struct, frozen=True):
@@ -44,9 +46,20 @@ class Graph(Struct, frozen=True):
 
 def read_graph(path: Path) -> Graph:
     """Read the model in `path`; raises LoadFailed where it cannot be served."""
+    try:
+        return _read_graph(path)
+    except _UNSOUND as error:
+        raise LoadFailed(f"{path.name} is not a sound ONNX file: {error}") from error
+
+
+def _read_graph(path: Path) -> Graph:
     model, complete = _parse(path)
     external = check_external_data(model, path.parent)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {
+        entry.key: entry.value
+        for entry in model.metadata_props
+        if isinstance(entry.key, str) and isinstance(entry.value, str)
+    }
     mapped, edited = _edit(model)
     name_classes(metadata, mapped or traced_labels(model.graph))
     if edited and not complete:
@@ -130,6 +143,8 @@ def _signature(graph: onnx.GraphProto) -> Signature:
 
 
 def _spec(role: str, value: onnx.ValueInfoProto) -> TensorSpec:
+    if not isinstance(value.name, str):
+        raise LoadFailed(f"the name of an {role} is not UTF-8: {value.name!r}")
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         raise LoadFailed(f"{role} {quoted(value.name)} {_not_a_tensor(kind)}")
@@ -142,7 +157,7 @@ def _spec(role: str, value: onnx.ValueInfoProto) -> TensorSpec:
     if not tensor.HasField("shape"):
         return TensorSpec(name=value.name, dtype=DType(tensor.elem_type), shape=None)
     dims = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else -1 for dim in tensor.shape.dim]
-    names = [dim.dim_param for dim in tensor.shape.dim]
+    names = [dim.dim_param if isinstance(dim.dim_param, str) else "" for dim in tensor.shape.dim]
     return TensorSpec(
         name=value.name,
         dtype=DType(tensor.elem_type),

@@ -86,7 +86,7 @@ def test_any_byte_but_0_is_true() -> None:
 
 @pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16])
 def test_floats_of_16_bits_are_the_twins(dtype: DType) -> None:
-    array = np.arange(0, 2**16, 7).astype(np.uint16).view(dtype.numpy)  # fuzz_jsonwrite.cpp takes them all
+    array = np.arange(0, 2**16, 7).astype(np.uint16).view(dtype.numpy)  # tests/fuzz/float_digits.cpp takes them all
     assert jsonwrite.tensor(b"", array, dtype, False, b"") == reference.tensor(b"", array, dtype, False, b"")
 
 

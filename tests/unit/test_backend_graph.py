@@ -204,3 +204,17 @@ def test_text_is_folded_without_an_american_locale(attributes: dict[str, str], t
 
 def test_another_locale_is_left_alone(tmp_path: Path) -> None:
     assert read(models.case_folder(locale="tr_TR.UTF-8"), tmp_path).edited is None
+
+
+def test_names_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
+    data = models.tiny().SerializeToString()
+    for name, reason in ((b"x", "not UTF-8"), (b"y", "not UTF-8")):
+        (tmp_path / "model.onnx").write_bytes(data.replace(b"\n\x01" + name, b"\n\x01\xff"))
+        with pytest.raises(LoadFailed, match=reason):
+            read_graph(tmp_path / "model.onnx")
+    model = models.external("weights.bin")
+    model.graph.initializer[0].external_data[0].value = "location"
+    data = model.SerializeToString().replace(b"location", b"\xff" * 8)
+    (tmp_path / "model.onnx").write_bytes(data)
+    with pytest.raises(LoadFailed):
+        read_graph(tmp_path / "model.onnx")

@@ -1,7 +1,6 @@
 // Feeds any bytes to every reader of ext/json_*.hpp and checks what must hold whatever they are.
 //
-//   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -Iext tests/ext/fuzz_tensorize.cpp -o build/fuzz_tensorize
-//   build/fuzz_tensorize -max_total_time=120 -dict=tests/ext/json.dict
+//   make fuzz TARGET=json_tensor SECONDS=600    (tests/fuzz/README.md)
 //
 // The bytes lie in a block of exactly their size and the one NUL that the readers count on: AddressSanitizer sees the rest.
 

@@ -1,7 +1,7 @@
 // Compares ext/float_text.hpp with the standard library: round trip, and the very digits of the shortest decimal.
 //
-//   g++ -std=c++17 -O2 -pthread -Iext tests/ext/fuzz_jsonwrite.cpp -o build/fuzz_jsonwrite
-//   build/fuzz_jsonwrite [step]
+//   g++ -std=c++17 -O2 -pthread -Iext tests/fuzz/float_digits.cpp -o build/float_digits
+//   build/float_digits [step]
 //
 // Every `step`th float32 pattern (1: all of them, an hour of CPU), as many random doubles, every float16 and bfloat16.
 // Exit 1 and the first texts that differ when something does.
