@@ -1,0 +1,134 @@
+"""What one question is about, made visible to its DuckDB: some models' files and tails, as some caller may see them.
+
+Thread: the question's. Memory: the tables are borrowed from the reader.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fastserve.store import columns, views
+from fastserve.store.catalogue import File
+from fastserve.store.columns import Column
+from fastserve.store.deleting import NARROW, doomed_in
+from fastserve.store.reader import Moment
+from fastserve.store.rows import Row
+from fastserve.types import Caller
+
+Remember = Callable[[Callable[[], pa.Table]], pa.Table]
+"""The answer for the same files, as it was or as it is found now."""
+
+_ONE = "space, model_id, prediction_id, role"
+_REPLACED = (
+    "select role, seq from (select role, seq, row_number() over (partition by {0} order by seq desc) as place from {1})"
+    " where place > 1"
+)
+
+
+class Scope:
+    """`model` None: all that the caller may use."""
+
+    def __init__(self, directory: Path, moment: Moment, model: str | None, caller: Caller) -> None:
+        self._directory = directory
+        models = {name for name in moment.models if model in (None, name) and caller.may_use(name)}
+        self._files = [file for file in moment.files if file.model_id in models]
+        self._tail = [table for name, table in sorted(moment.tail.items()) if name in models]
+        self._tombstones = [one for one in moment.tombstones if one.model_id in models]
+        self._spaces = caller.spaces
+        self._columns = sorted(
+            {*_columns_of(self._files), *(c for t in self._tail for c in columns.columns_of(t.schema))}
+        )
+        self.paths = tuple(file.path for file in self._files)
+        self.shown = views.shown(self._columns)
+
+    def make(self, one: Any, remember: Remember) -> None:
+        """The views, in an empty database; afterwards it sees nothing else."""
+        self._make_all(one)
+        superseded = self._superseded(one, remember)
+        if superseded.num_rows:
+            one.register("_superseded", superseded)
+        for sql in views.view_sqls(self.shown, superseded=superseded.num_rows > 0):
+            one.execute(sql)
+        self._lock(one)
+
+    def record(self, one: Any, prediction_id: str) -> list[Row]:
+        """Every part of that prediction."""
+        self._make_all(one)
+        self._lock(one)
+        keys = sorted({columns.key_of(file.model_id, prediction_id) for file in self._files})
+        keys += [
+            key for key in {columns.key_of(_model(table), prediction_id) for table in self._tail} if key not in keys
+        ]
+        if not keys:
+            return []
+        listed = ", ".join(map(str, keys))
+        query = f"select * from _all where key in ({listed}) and prediction_id = ? order by seq"  # noqa: S608 - numbers
+        found = one.sql(query, params=[prediction_id]).to_arrow_table()
+        fields = [*columns.FIXED, *map(columns.field_of, self._columns)]
+        return columns.rows_of(found.cast(pa.schema(fields)))
+
+    def _make_all(self, one: Any) -> None:
+        sources = []
+        if self._files:
+            alike = len({file.columns for file in self._files}) == 1
+            paths = [str(self._directory / path) for path in self.paths]
+            one.execute(f"create view _files as {views.files_sql(paths, alike=alike)}")
+            sources.append("_files")
+        if self._tail:
+            one.register("_tail", columns.joined(self._tail))
+            sources.append("_tail")
+        deleted = self._deleted()
+        if deleted:
+            one.register("_deleted", pa.table({"seq": pa.array(deleted, pa.uint64())}))
+        one.execute(views.all_sql(sources, self._columns, self._spaces, deleted=bool(deleted)))
+
+    def _deleted(self) -> list[int]:
+        """What files still hold and a deletion that was acknowledged a moment ago is about."""
+        from fastserve.store import parts
+
+        found: list[int] = []
+        for file in self._files:
+            own = [one for one in self._tombstones if one.model_id == file.model_id]
+            if own:
+                narrow = parts.read(self._directory, file, NARROW)
+                found += narrow.column("seq").take(doomed_in(narrow, own)).to_pylist()
+        return found
+
+    def _superseded(self, one: Any, remember: Remember) -> pa.Table:
+        """Role and seq of the rows whose place another took: in files, which is remembered, and where the tail meets them."""
+        found = [pa.table({"role": pa.array([], pa.string()), "seq": pa.array([], pa.uint64())})]
+        if self._files:
+            found.append(remember(lambda: _replaced_in_files(one)))
+        if self._tail:
+            found.append(_replaced_with_tail(one, has_files=bool(self._files)))
+        return pa.concat_tables(found)
+
+    def _lock(self, one: Any) -> None:
+        paths = ", ".join(views.text(str(self._directory / path)) for path in self.paths)
+        one.execute(f"set allowed_paths = [{paths}]")
+        one.execute("set enable_external_access = false")
+        one.execute("set lock_configuration = true")
+
+
+def _replaced_in_files(one: Any) -> pa.Table:
+    """Numbers are compared first, and texts only where numbers are the same."""
+    one.execute("create temp table _again as select key, role from _files group by all having count(*) > 1")
+    rows = f"select {_ONE}, seq from _files semi join _again using (key, role)"  # noqa: S608
+    return one.sql(_REPLACED.format(_ONE, f"({rows})")).to_arrow_table()
+
+
+def _replaced_with_tail(one: Any, *, has_files: bool) -> pa.Table:
+    rows = f"select {_ONE}, seq from _tail"  # noqa: S608
+    if has_files:
+        rows += f" union all select {_ONE}, seq from _files semi join _tail using (key, role)"  # noqa: S608
+    return one.sql(_REPLACED.format(_ONE, f"({rows})")).to_arrow_table()
+
+
+def _columns_of(files: list[File]) -> set[Column]:
+    return {Column(*column) for about in {file.columns for file in files} for column in about}
+
+
+def _model(table: pa.Table) -> str:
+    return str(table.column("model_id")[0].as_py())
