@@ -28,8 +28,13 @@ class Limits(Struct, frozen=True):
         """Time that is left. Raises DeadlineExceeded where none is."""
         left = (self.ends_ns - self.clock()) / 1e9
         if left <= 0:
-            raise DeadlineExceeded("what data_url names was not read in time ([data_url] timeout_ms)")
+            raise self.over()
         return left
+
+    @staticmethod
+    def over() -> DeadlineExceeded:
+        """The error for what was not read in time."""
+        return DeadlineExceeded("what data_url names was not read in time ([data_url] timeout_ms)")
 
     def check_declared(self, size: int | None) -> None:
         """Raises PayloadTooLarge for a size that is told and too large."""

@@ -21,16 +21,40 @@ class NotInstalled(FastServeError):
 def read_object(url: str, limits: Limits) -> bytes:
     """The object's bytes. Raises NotInstalled, InvalidRequest, PayloadTooLarge, DeadlineExceeded."""
     system, path = _system(url)
+    read = _read_async if getattr(system, "async_impl", False) else _read
     try:
-        # Without a cache of blocks: one pass over the object, and no more of it than may be read.
-        with system.open(path, "rb", cache_type="none") as file:
-            limits.check_declared(getattr(file, "size", None))
-            return limits.read_all(file.read)
+        return read(system, path, limits)
     except FastServeError:
         raise
+    except TimeoutError as error:
+        raise limits.over() from error
     except Exception as error:  # the edge to packages that raise whatever their networks do
         _log.warning("an object could not be read: %s", type(error).__name__)
         raise InvalidRequest(NO_OBJECT) from error
+
+
+def _read(system: Any, path: str, limits: Limits) -> bytes:
+    # Without a cache of blocks: one pass over the object, and no more of it than may be read.
+    with system.open(path, "rb", cache_type="none") as file:
+        limits.check_declared(getattr(file, "size", None))
+        return limits.read_all(file.read)
+
+
+def _read_async(system: Any, path: str, limits: Limits) -> bytes:
+    """The same of stores over a network (S3, GCS, Azure), whose calls end when the time is over, whatever they wait for."""
+    from fsspec.asyn import sync
+
+    def call(method: Any, *arguments: Any) -> Any:
+        return sync(system.loop, method, *arguments, timeout=limits.seconds_left())
+
+    size = call(system._info, path).get("size")
+    limits.check_declared(size)
+    # Where the size is not told, one byte more than may be read shows whether that is all.
+    content: bytes = (
+        call(system._cat_file, path, 0, limits.max_bytes + 1 if size is None else size) if size != 0 else b""
+    )
+    limits.check_declared(len(content))
+    return content
 
 
 def _system(url: str) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from fastserve.config.allowed import WEB_PORTS, Network, WebPrefix
-from fastserve.errors import DeadlineExceeded, Forbidden, InvalidRequest
+from fastserve.errors import Forbidden, InvalidRequest
 from fastserve.fetch.limits import Limits
 from fastserve.fetch.urls import checked, is_below
 
@@ -29,6 +29,7 @@ HEADERS = {
     "Connection": "close",
 }
 UNREACHABLE = "the host of data_url cannot be reached"
+UNTRUSTED = "the host of data_url has no certificate that this server trusts"
 LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -58,6 +59,7 @@ class Web:
         self._networks = networks
         self._resolve = resolve
         self._connect = connect
+        self._tls: ssl.SSLContext | None = None
 
     def allows(self, url: str) -> bool:
         """Whether a prefix names the URL."""
@@ -96,7 +98,7 @@ class Web:
             with closing(self._connected(parts, prefix, limits)) as sock:
                 return _asked(sock, parts, limits)
         except TimeoutError as error:
-            raise DeadlineExceeded("what data_url names was not read in time ([data_url] timeout_ms)") from error
+            raise limits.over() from error
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise InvalidRequest(UNREACHABLE) from error
 
@@ -106,13 +108,20 @@ class Web:
         if not all(self._may_reach(address, prefix) for address in addresses):
             raise Forbidden(PRIVATE)
         sock = self._first_of(addresses, prefix.port, limits)
-        if parts.scheme == "https":
-            try:
-                return ssl.create_default_context().wrap_socket(sock, server_hostname=prefix.host)
-            except BaseException:
-                sock.close()
-                raise
-        return sock
+        return self._secured(sock, prefix.host) if parts.scheme == "https" else sock
+
+    def _secured(self, sock: socket.socket, host: str) -> socket.socket:
+        """The connection once its other end has shown to be `host`. Raises InvalidRequest."""
+        try:
+            if self._tls is None:  # reading every authority's certificate takes tens of milliseconds: once is enough
+                self._tls = ssl.create_default_context()
+            return self._tls.wrap_socket(sock, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            sock.close()
+            raise InvalidRequest(f"{UNTRUSTED}: {error.verify_message}") from error
+        except BaseException:
+            sock.close()
+            raise
 
     def _first_of(self, addresses: list[str], port: int, limits: Limits) -> socket.socket:
         """A connection to the first of the addresses that answers."""

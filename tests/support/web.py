@@ -1,10 +1,12 @@
 """A web server on loopback that answers as a test says, and hostile ones that talk as slowly as they like."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 Handle = Callable[[BaseHTTPRequestHandler], None]
 
@@ -12,14 +14,15 @@ Handle = Callable[[BaseHTTPRequestHandler], None]
 class Site:
     """What it was asked, and where it listens."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, scheme: str = "http") -> None:
         self.port = port
+        self.scheme = scheme
         self.asked: list[tuple[str, str]] = []
         """Path and Host of every request."""
         self.pages: dict[str, Handle] = {}
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
     def page(self, path: str, content: bytes, content_type: str = "application/json", **headers: str) -> None:
         """Answer `path` with that."""
@@ -47,8 +50,8 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    """A web server for the time of the block."""
+def site(certificate: tuple[Path, Path] | None = None) -> Iterator[Site]:
+    """A web server for the time of the block; with a certificate and its key, one of HTTPS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -64,7 +67,11 @@ def site() -> Iterator[Site]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    found = Site(server.server_address[1])
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    found = Site(server.server_address[1], "http" if certificate is None else "https")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
