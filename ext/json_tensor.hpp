@@ -1,4 +1,5 @@
-// Nested JSON lists into one contiguous buffer, their shape found on the way; row objects into one buffer per key. No Python.
+// Nested JSON lists into one contiguous buffer, their shape found on the way; row objects into one buffer per key, rows of single
+// values into one per column. No Python.
 //
 // Thread: any; made for running without the GIL.
 // Memory: `Buffer` owns what was read so far. It grows with the elements that really came, and asks for more only in
@@ -269,7 +270,7 @@ class TensorReader {
     bool signs_ = false;            // a minus was read
 };
 
-// A list of objects with the same keys: row by row into one TensorReader per key.
+// A list of objects with the same keys, or of lists with one value a column: row by row into one TensorReader per column.
 class RowReader {
   public:
     struct Column {
@@ -279,6 +280,7 @@ class RowReader {
     };
 
     int count = 0;                   // columns
+    bool lists = false;              // rows are lists; their columns' readers are made with rank 0
     int64_t rows = 0;                // whole rows read; while one is read, its index
     int failed = -1;                 // the column whose value or key is at fault; -1: the row itself
     std::string unknown;             // the key of Fault::unknown_key, escapes undone
@@ -311,10 +313,11 @@ class RowReader {
     const char* read_row(Text& text, const char* p) {
         failed = -1;
         const char* const start = p;
-        if (FASTSERVE_UNLIKELY(*p != '{')) {
+        if (FASTSERVE_UNLIKELY(*p != (lists ? '[' : '{'))) {
             if (wrong_type(text, p) == nullptr && text.fault == Fault::type) text.fault = Fault::not_object;
             return nullptr;
         }
+        if (lists) return read_list(text, p);
         p = skip_space(p + 1, text.end);
         int keys = 0;
         if (*p == '}') return count == 0 ? p + 1 : missing(text, start);
@@ -326,6 +329,30 @@ class RowReader {
             if (*p != ',') return text.syntax(p, "expected ',' or '}'");
             p = skip_space(p + 1, text.end);
         }
+    }
+
+    // The list at `p`: a value for each column.
+    const char* read_list(Text& text, const char* p) {
+        const char* const start = p;
+        p = skip_space(p + 1, text.end);
+        if (*p == ']') return count == 0 ? p + 1 : wrong_width(text, start, 0);
+        for (int done = 0; done < count;) {
+            failed = done;
+            p = column(done++).tensor.read(text, p);
+            if (FASTSERVE_UNLIKELY(p == nullptr)) return nullptr;
+            p = skip_space(p, text.end);
+            if (*p == ']') return done == count ? p + 1 : wrong_width(text, start, done);
+            if (*p != ',') return text.syntax(p, "expected ',' or ']'");
+            p = skip_space(p + 1, text.end);
+        }
+        return wrong_width(text, start, count + 1);
+    }
+
+    FASTSERVE_COLD const char* wrong_width(Text& text, const char* row, int got) {
+        failed = -1;
+        text.wanted = count;
+        text.got = got;
+        return text.fail(Fault::list_length, row);
     }
 
     const char* read_member(Text& text, const char* p, int guess) {

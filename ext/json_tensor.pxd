@@ -71,6 +71,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
 
     cdef cppclass RowReader:
         int count
+        cbool lists
         int64_t rows
         int failed
         cstring unknown

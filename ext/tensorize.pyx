@@ -86,6 +86,10 @@ cdef str items_words(int64_t count):
     return f"list of {count} item" + ("" if count == 1 else "s")
 
 
+cdef str values_words(int64_t count):
+    return f"{count} value" + ("" if count == 1 else "s")
+
+
 cdef str member_path(str name):
     """`.name`, or `["na me"]` for names that are not made of letters, digits and _ alone."""
     return f".{name}" if name.isidentifier() else f"[{quoted(name)}]"
@@ -454,6 +458,36 @@ cdef class Cursor:
         self.text.at = p
         return columns
 
+    def table(self, tuple dtypes not None, str path not None, bint quoted_floats=False):
+        """The list of rows at the cursor, each a list with one value for each of `dtypes`: an array [rows] for each.
+
+        A row of another length is an error whose `fault` is `length`.
+        """
+        cdef RowReader reader
+        cdef const char* p = self.place()
+        cdef int index
+        self.text.quoted_floats = quoted_floats
+        self.prepare_rows(reader, ("",) * len(dtypes), dtypes)
+        reader.lists = True
+        for index in range(reader.count):
+            reader.column(index).tensor.rank = 0
+        if self.text.end - p > NOGIL_BYTES:
+            with nogil:
+                p = reader.read(self.text, p)
+        else:
+            p = reader.read(self.text, p)
+        if p == NULL:
+            raise self.table_error(reader, path)
+        columns = []
+        for index in range(reader.count):
+            columns.append(new_array(reader.column(index).tensor, reader.rows))
+            if dtypes[index] == STRING:
+                self.fill_strings(columns[index], reader.column(index).tensor, path, f"[{index}]", reader.rows)
+            elif self.text.finite:
+                refuse_non_finite(columns[index], dtypes[index], path, f"[{index}]", 1)
+        self.text.at = p
+        return columns
+
     cdef int prepare_rows(self, RowReader& reader, tuple names, tuple dtypes) except -1:
         cdef int index
         if len(names) != len(dtypes):
@@ -560,6 +594,24 @@ cdef class Cursor:
             return self.tensor_error(reader.column(reader.failed).tensor, row + member_path(names[reader.failed]))
         expected = f"object whose keys must be equal to: {','.join(names)}"
         return InvalidTensor(expected=expected, got=got, path=row, fault="keys")
+
+
+    cdef object table_error(self, RowReader& reader, str path):
+        """Why `reader.read` failed over rows that are lists. `path`: of the list of rows."""
+        cdef Fault fault = self.text.fault
+        if fault == Fault.syntax or fault == Fault.memory:
+            return self.syntax_error()
+        row = f"{path}[{reader.rows}]"
+        if reader.failed >= 0:
+            return self.tensor_error(reader.column(reader.failed).tensor, f"{row}[{reader.failed}]")
+        if fault == Fault.list_length:
+            more, given = self.text.got > reader.count, min(self.text.got, <int64_t>reader.count)
+            got = ("more than " if more else "") + values_words(given)
+            return InvalidTensor(expected=values_words(reader.count), got=got, path=row, fault="length")
+        if fault == Fault.not_object:
+            expected = f"list of {values_words(reader.count)}"
+            return InvalidTensor(expected=expected, got=self.described(self.text.bad), path=row, fault="row")
+        return InvalidTensor(expected="list of rows", got=self.described(self.text.bad), path=path)
 
 
 cdef int refuse_non_finite(object array, int dtype, str path, str member, int before) except -1:

@@ -254,6 +254,27 @@ def rows(text: bytes, names: tuple[str, ...], dtypes: tuple[DType, ...], path: s
     }
 
 
+def table(text: bytes, dtypes: tuple[DType, ...], path: str = "$", quoted_floats: bool = False) -> list[Tensor]:
+    """As `Cursor.table`."""
+    node = parse(text)
+    if node.kind != "[":
+        raise Refused(path)
+    columns: list[list[Any]] = [[] for _ in dtypes]
+    for at, row in enumerate(node.items):
+        if quoted_floats:
+            for cell, dtype in zip(row.items, dtypes, strict=False):
+                if dtype in FLOATS:
+                    _unquote(cell)
+        for index, (cell, dtype) in enumerate(zip(row.items, dtypes, strict=False)):
+            here = f"{path}[{at}][{index}]"
+            if cell.kind == "[":
+                raise Refused(here)
+            _collect(cell, [], dtype, here, columns[index])
+        if row.kind != "[" or len(row.items) != len(dtypes):
+            raise Refused(f"{path}[{at}]")
+    return [_array(cells, [len(node.items)], dtype) for cells, dtype in zip(columns, dtypes, strict=True)]
+
+
 def value(text: bytes) -> Any:
     """As `Cursor.value`."""
     return _plain_value(parse(text))

@@ -46,14 +46,15 @@ class Style(Enum):
 class PlainPlan(Struct, frozen=True, gc=False):
     """What plain bodies need of one version, found once.
 
-    `shared_dtype`: of columns, the type that all have, else 0. `features`: names of the columns of a row; empty: unknown.
-    `wide`: they are the columns of the one input.
+    `shared_dtype`: of columns, the type that all have, else 0. `takes_words`: "NaN" in quotes is a number. `features`: names
+    of the columns of a row; empty: unknown. `wide`: they are the columns of the one input.
     """
 
     inputs: tuple[InputPlan, ...]
     outputs: tuple[OutputPlan, ...]
     style: Style
     shared_dtype: int
+    takes_words: bool
     features: tuple[str, ...]
     wide: bool
     strict: bool
@@ -218,6 +219,7 @@ def _make_plan(lease: Lease, base: InferPlan) -> PlainPlan:
         outputs=tuple(base.outputs.values()),
         style=style,
         shared_dtype=dtypes.pop() if style is Style.COLUMNS and len(dtypes) == 1 else 0,
+        takes_words=not base.strict,
         features=features,
         wide=wide,
         strict=base.strict,
@@ -281,16 +283,31 @@ def _read_columns(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
     is_one_row = cursor.first_item_kind() != "["
     if plan.shared_dtype:
         return _cut(cursor.tensor(plan.shared_dtype, INPUTS, plan.inputs[0].takes_words), plan)
-    columns = [Column(known) for known in plan.inputs]
     if is_one_row:
+        columns = [Column(known) for known in plan.inputs]
         _read_row(cursor, columns, INPUTS, plan)
+        found = [column.tensor() for column in columns]
     else:
-        row = 0
-        cursor.enter_array()
-        while cursor.next_item():
-            _read_row(cursor, columns, f"{INPUTS}[{row}]", plan)
-            row += 1
-    return {known.name: as_column(column.tensor(), known) for known, column in zip(plan.inputs, columns, strict=True)}
+        found = _read_table(cursor, plan)
+    return {known.name: as_column(column, known) for known, column in zip(plan.inputs, found, strict=True)}
+
+
+def _read_table(cursor: Cursor, plan: PlainPlan) -> list[Tensor]:
+    """Rows of values of several types, in one go."""
+    try:
+        return cursor.table(tuple(known.dtype for known in plan.inputs), INPUTS, plan.takes_words)
+    except InvalidTensor as error:
+        if error.fault == "length":
+            raise _wrong_width(error.got, error.path, plan) from error
+        if error.fault == "type" and error.got.startswith(("list", "object")):
+            raise _no_value(error.got, error.path, plan) from error
+        raise
+
+
+def _no_value(got: str, path: str, plan: PlainPlan) -> InvalidTensor:
+    """The error for a cell, at the end of `path`, that holds several."""
+    known = plan.inputs[int(path.rpartition("[")[2].rstrip("]"))]
+    return InvalidTensor(expected=f"one {known.datatype} value for input {quoted(known.name)}", got=got, path=path)
 
 
 def _read_row(cursor: Cursor, columns: list[Column], path: str, plan: PlainPlan) -> None:
@@ -303,11 +320,7 @@ def _read_row(cursor: Cursor, columns: list[Column], path: str, plan: PlainPlan)
         if count == len(columns):
             raise _wrong_width(f"more than {count} values", path, plan)
         if cursor.kind() in "[{":
-            raise InvalidTensor(
-                expected=f"one {plan.inputs[count].datatype} value for input {quoted(plan.inputs[count].name)}",
-                got=cursor.excerpt(),
-                path=f"{path}[{count}]",
-            )
+            raise _no_value(cursor.excerpt(), f"{path}[{count}]", plan)
         columns[count].read(cursor, f"{path}[{count}]")
         count += 1
     if count != len(columns):
