@@ -128,6 +128,16 @@ def test_features_of_a_wide_input_stand_in_the_order_of_the_model(data: st.DataO
     np.testing.assert_array_equal(asked(engine, "infer", body)["x"], tensor, strict=True)
 
 
+def test_a_feature_may_be_called_like_the_input():
+    engine = engine_of(spec("x", DType.FLOAT, 2), features=("x", "y"))
+    columns = [{"name": name, "shape": [2], "datatype": "FP32", "data": [at, at + 1]} for at, name in enumerate("yx")]
+    body = {"parameters": {"content_type": "pd"}, "inputs": columns}
+    np.testing.assert_array_equal(asked(engine, "infer", body)["x"], [[1, 0], [2, 1]])
+    whole = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [3, 4]}
+    body = {"parameters": {"content_type": "pd"}, "inputs": [whole]}
+    np.testing.assert_array_equal(asked(engine, "infer", body)["x"], [[3, 4]])
+
+
 DATATYPE = {
     DType.FLOAT: "FP32",
     DType.DOUBLE: "FP64",

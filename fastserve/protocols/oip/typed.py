@@ -175,7 +175,9 @@ def _fitted(
 ) -> dict[str, Tensor]:
     """The model's inputs, of the request's."""
     columns = plain_plan(lease)
-    if columns.wide and columns.inputs[0].name not in read and all(types[name] == "pd" for name in read):
+    # A feature may be called like the input: where all features came, they are meant.
+    in_columns = columns.wide and (columns.inputs[0].name not in read or read.keys() >= set(columns.features))
+    if in_columns and all(types[name] == "pd" for name in read):
         return {columns.inputs[0].name: _side_by_side(read, types, columns.features, columns.inputs[0], order)}
     found = {}
     for name, tensor in read.items():
