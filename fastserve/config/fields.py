@@ -332,6 +332,12 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     record_predictions: Annotated[
         Fraction, Meta(description="Whether the server's own predictions are logged, too: true, or a fraction of them.")
     ] = False
+    max_age_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="Records whose own time is longer ago are refused; 0: none is.")
+    ] = 90
+    max_ahead_seconds: Annotated[
+        int, Meta(ge=0, le=31_622_400, description="Records whose own time is farther ahead are refused, in seconds.")
+    ] = 60
     retention_days: Annotated[
         int, Meta(ge=0, le=36_500, description="Records that are older are removed; 0: none is.")
     ] = 0

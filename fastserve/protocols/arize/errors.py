@@ -10,7 +10,7 @@ import msgspec
 
 from fastserve.errors import ErrorCode, FastServeError, Forbidden, ModelForbidden, Unauthenticated
 from fastserve.http.message import Headers, Response
-from fastserve.http.status import retry_headers, status_of
+from fastserve.http.status import error_headers, status_of
 from fastserve.protocols.arize.protojson import Mistake
 
 JSON: Headers = [("content-type", "application/json")]
@@ -60,7 +60,7 @@ def encode_error(error: FastServeError) -> Response:
     text = _text(message_of(error))
     body = {"code": GRPC_CODES[error.code], "error": text, "message": text, "details": _details(error)}
     status = STATUSES.get(error.code) or status_of(error)
-    headers = [] if isinstance(error, Unauthenticated) else retry_headers(error)
+    headers = [] if isinstance(error, Unauthenticated) else error_headers(error)
     return Response(status, [*JSON, *headers], msgspec.json.encode(body))
 
 

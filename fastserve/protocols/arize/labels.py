@@ -46,7 +46,7 @@ def check_label_type(kind: Any, wanted: str, name: str) -> None:
         return
     number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     text = types.is_string(kind) or types.is_large_string(kind)
-    items = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else None
+    items: Any = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else None
     fits = {
         NUMBERS: number or types.is_boolean(kind),
         SCALAR: number or text or types.is_boolean(kind),

@@ -4,14 +4,25 @@ Thread: whichever the door runs a route on; answers leave from the log's own thr
 Memory: the log holds the body as it came until it is on disk.
 """
 
+import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
 from fastserve.clock import Clock, wall_ns
 from fastserve.engine.engine import Engine
-from fastserve.errors import ErrorCode, FastServeError, InvalidRequest, ModelForbidden, WrongMethod, quoted
+from fastserve.engine.executor import on_executor_thread
+from fastserve.errors import (
+    ErrorCode,
+    FastServeError,
+    InternalError,
+    InvalidRequest,
+    ModelForbidden,
+    WrongMethod,
+    quoted,
+)
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.protocols.arize import errors, rules
@@ -30,6 +41,9 @@ ID_HEADER = "fastserve-prediction-id"
 STORED = Response(200, errors.JSON, b"{}")
 TABLE_STORED = Response(200, errors.JSON, b'{"realTimeIngestionUri":""}')
 """A client prints what stands there as a link."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class LogIsOff(FastServeError):
@@ -56,7 +70,8 @@ class Arize:
 
     def routes(self) -> list[Route]:
         """Bodies name models: each is looked at."""
-        ways = {"log": self.log, "bulk": self.bulk, "preprod": self.preprod, "pandas_arrow": self.table}
+        several = {"bulk": self._bulk, "preprod": self._preprod, "pandas_arrow": self._table}
+        ways = {"log": self.log, **{name: self._elsewhere(way) for name, way in several.items()}}
         return [Route("POST", re.compile(f"/v1/{name}"), "log", infer=way, sifts=True) for name, way in ways.items()]
 
     def unmatched(self, method: str, path: str) -> FastServeError:
@@ -88,20 +103,40 @@ class Arize:
             response = Response(200, [*errors.JSON, (ID_HEADER, made)], b"{}")
         _store(writer, [(Kind.RECORD, pack(Head(space, made), body))], reply, response)
 
-    def bulk(self, request: Request, reply: Reply) -> None:
+    def _elsewhere(self, way: Callable[[Request, Reply], None]) -> Callable[[Request, Reply], None]:
+        """On an executor thread: several records take longer to read than a door's thread may be held."""
+
+        def work(request: Request, reply: Reply) -> None:
+            try:
+                way(request, reply)
+            except FastServeError as error:
+                reply.fail(error)
+            except Exception:  # the app's edge
+                _log.exception("records could not be read")
+                reply.fail(InternalError())
+
+        def run(request: Request, reply: Reply) -> None:
+            if on_executor_thread():
+                way(request, reply)
+            else:
+                self._engine.executor.post(partial(work, request, reply))
+
+        return run
+
+    def _bulk(self, request: Request, reply: Reply) -> None:
         """Many records, in an object."""
         writer = self._writer()
         space = self._space(request)
         self._store_several(read_bulk(request.body, Head(space), self._wall(), self._limits), request, reply, writer)
 
-    def preprod(self, request: Request, reply: Reply) -> None:
+    def _preprod(self, request: Request, reply: Reply) -> None:
         """Records of training and validation, a line each."""
         writer = self._writer()
         space = self._space(request)
         _check_whole(request)
         self._store_several(read_lines(request.body, Head(space), self._wall(), self._limits), request, reply, writer)
 
-    def table(self, request: Request, reply: Reply) -> None:
+    def _table(self, request: Request, reply: Reply) -> None:
         """Many records, in columns."""
         writer = self._writer()
         space = self._space(request)

@@ -16,6 +16,7 @@ from fastserve.protocols.arize.times import parse_ns
 
 NO_PART = "log must include prediction or actual"
 BAD_TIME = "timestamp must range from now back to T-{days} days"
+AHEAD = "timestamp must not be ahead of now"
 
 MAX_ID_CHARS = 512
 MAX_NAME_CHARS = 1024
@@ -46,7 +47,7 @@ class Limits(Struct, frozen=True):
                 expected=f"a time from {self.max_age_days or 'any number of'} days ago until now",
                 got=f"one of {(now_ns - ts_ns) / _DAY_NS:.1f} days ago",
                 path=path,
-                message=BAD_TIME.format(days=self.max_age_days),
+                message=BAD_TIME.format(days=self.max_age_days) if self.max_age_days else AHEAD,
             )
 
 

@@ -153,11 +153,12 @@ class Records:
         columns = self._columns
         for name in filter(None, (*columns.prompt_template.values(), columns.llm_config.get("llm_model_name"))):
             check_label_type(self._kinds[name], SCALAR, name)
-        for name, wanted in (
+        beside = (
             (columns.retrieved_document_ids, TEXTS),
-            (columns.llm_config.get("llm_params"), PARAMS),
+            (columns.llm_config.get("llm_params", ""), PARAMS),
             (columns.actual_numeric_sequence, NUMBER_LISTS),
-        ):
+        )
+        for name, wanted in beside:
             if name:
                 check_label_type(self._kinds[name], wanted, name)
 

@@ -178,7 +178,7 @@ def _text(value: Any) -> str:
     return str(text)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Numbers and values; fixed ones, which no table has, as their bytes."""
     at = 0
     while at < len(data):
