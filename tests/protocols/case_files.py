@@ -4,17 +4,21 @@ A file is a list of `{"name", "request", "response"}`.
 Request: `method` (POST), `path`, `headers`, `gzip`, `chunked`, and the body as one of `json`, `text`, `base64` or
 `repeat` (a list of texts, each followed by how often it comes; once if no number follows). `tail`: base64 of binary
 tensors behind it, whose start a header tells unless `headers` do. `deflate`: as `gzip`.
+`@now@`, `@now-91d@`, `@now+30s@` in it are times, RFC 3339.
 Response: `status` (200), `headers`, `max_bytes`, the body as `json` (equal, types
 included; `any`: its members that are there with any value),
 `json_text` (the same as text, for tokens that JSON lacks) or `text` (equal) or `contains` (texts), `error` (the message),
-`error_contains` (texts in it); `numbers_of` names the numpy type in which numbers are compared. `tail`: base64 of what
-follows the JSON.
+`error_contains` (texts in it); `message` and `field`: the error of a gRPC gateway, and the place that it names; `rows`: what
+the prediction log keeps of it (`test_arize_rows`); `numbers_of` names the numpy type in which numbers are compared. `tail`:
+base64 of what follows the JSON.
 """
 
 import base64
 import gzip
 import json
+import re
 import zlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,9 @@ class Case(Struct, frozen=True):
         assert answer.body[size:] == base64.b64decode(expected.get("tail", ""))
         text = answer.body[:size].decode()
         _check_body(expected, text)
+        if "message" in expected:
+            _check_gateway_error(expected, answer, text)
+            return
         told = {"json", "text"} & expected.keys()
         if answer.status >= 400 and self.request.get("method") != "HEAD" and not told:
             _check_error(expected, answer, text)
@@ -75,6 +82,18 @@ def load_cases(protocol: str) -> list[Case]:
 
 
 def _body(request: dict[str, Any]) -> bytes:
+    return _TIME.sub(_time, _written(request))
+
+
+_TIME = re.compile(rb"@now(?:([+-][0-9]+)([ds]))?@")
+
+
+def _time(match: "re.Match[bytes]") -> bytes:
+    seconds = int(match[1] or 0) * (86_400 if match[2] == b"d" else 1)
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+
+
+def _written(request: dict[str, Any]) -> bytes:
     if "json" in request:
         return json.dumps(request["json"]).encode()
     if "base64" in request:
@@ -123,6 +142,25 @@ def _check_error(expected: dict[str, Any], answer: Answer, text: str) -> None:
     assert error["error"] == expected.get("error", error["error"])
     for part in expected.get("error_contains", []):
         assert part in error["error"]
+
+
+GATEWAY_CODES = {400: 3, 403: 7, 404: 5, 405: 12, 413: 8, 501: 12, 503: 14}
+
+
+def _check_gateway_error(expected: dict[str, Any], answer: Answer, text: str) -> None:
+    """The shape that gRPC gateways' errors have, of both versions."""
+    assert answer.headers["content-type"] == "application/json"
+    error = json.loads(text)
+    assert sorted(error) == ["code", "details", "error", "message"]
+    assert error["code"] == GATEWAY_CODES[answer.status]
+    assert error["error"] == error["message"]
+    assert error["message"] == expected["message"] or expected["message"] is None
+    for part in expected.get("error_contains", []):
+        assert part in error["message"]
+    if "field" in expected:
+        ((violation,),) = (detail["fieldViolations"] for detail in error["details"])
+        assert violation["field"] == expected["field"]
+        assert violation["description"].startswith("expected ")
 
 
 def _without_times(value: Any) -> Any:

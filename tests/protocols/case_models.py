@@ -37,6 +37,9 @@ path = "models"
 poll_seconds = 0
 versions = "all"
 
+[log]
+directory = "log"
+
 [[models]]
 name = "half_plus"
 versions = [1, 2]

@@ -13,7 +13,14 @@ from tests.support.coroutine_serve import COROUTINES_ONLY
 from tests.support.doors import AsgiDoor, Door, HttpDoor
 from tests.support.server import ServerProcess
 
-CASES = [*load_cases("tfserving"), *load_cases("oip"), *load_cases("spice")]
+RECORDS = ("seed:", "order:", "http:", "several:")
+"""Of the prediction log: what doors may have to do with; what is in a record, `test_arize_rows` asks through one."""
+CASES = [
+    *load_cases("tfserving"),
+    *load_cases("oip"),
+    *load_cases("spice"),
+    *(case for case in load_cases("arize") if case.id.startswith(RECORDS)),
+]
 
 
 @pytest.fixture(scope="module")

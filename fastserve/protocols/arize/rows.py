@@ -102,19 +102,19 @@ def _prediction(part: Prediction, place: Place) -> Row:
         extras["$llm_fields"] = part.llm_fields
     if part.retrieved_document_ids:
         extras["$retrieved_document_ids"] = part.retrieved_document_ids
-    return row(place, "prediction", part.timestamp, part.model_version, answer, features, tags, {}, extras)
+    return row(place, "prediction", part.timestamp or None, part.model_version, answer, features, tags, {}, extras)
 
 
 def _actual(part: Actual, place: Place) -> Row:
     extras: Extras = {}
     tags = _values(part.tags, extras)
     answer = happened(part.actual_label if part.actual_label is not None else part.label, extras)
-    return row(place, "actual", part.timestamp, None, answer, {}, tags, {}, extras)
+    return row(place, "actual", part.timestamp or None, None, answer, {}, tags, {}, extras)
 
 
 def _importances(part: Importances, place: Place) -> Row:
     values = {name: _real(value) for name, value in (part.feature_importances or {}).items()}
-    return row(place, "importance", part.timestamp, part.model_version, NO_ANSWER, {}, {}, values, {})
+    return row(place, "importance", part.timestamp or None, part.model_version, NO_ANSWER, {}, {}, values, {})
 
 
 def row(
@@ -135,8 +135,6 @@ def row(
         (answer.num, answer.cat, answer.score, answer.json),
         (features, tags, importances, extras),
     )
-    ts_ns = parse_ns(timestamp, "") if type(timestamp) is str and timestamp else timestamp or place.ingest_ns
-    assert type(ts_ns) is int
     return Row(
         space=place.space,
         model_id=place.model_id,
@@ -144,7 +142,7 @@ def row(
         environment=place.environment,
         batch_id=place.batch_id,
         prediction_id=place.prediction_id,
-        ts_ns=ts_ns,
+        ts_ns=parse_ns(timestamp, "") if isinstance(timestamp, str) else timestamp or place.ingest_ns,
         ingest_ns=place.ingest_ns,
         seq=place.seq,
         kind=kind,
