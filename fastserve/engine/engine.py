@@ -4,7 +4,7 @@ Thread: `lease` and `submit` on any thread; loading runs on a thread of its own.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from fastserve.engine.state import IndexEntry, Report, State, Told, View, index_
 from fastserve.engine.timer import Timer
 from fastserve.errors import DeadlineExceeded
 from fastserve.metrics import Metrics
+from fastserve.store.frames import Frame
+from fastserve.store.rows import Row
 from fastserve.store.writer import Writer
 from fastserve.types import Answer, InferRequest, VersionState, VersionStatus
 
@@ -73,6 +75,8 @@ class Engine:
         """`connect`: makes the control, where the director is in another process. `log`: closed by who made it."""
         self.log = log
         """The prediction log; None: there is none."""
+        self.log_readers: Mapping[int, Callable[[Frame], Iterable[Row]]] = {}
+        """What its frames hold, by their kind; whoever knows all protocols sets it."""
         self.metrics = metrics or Metrics()
         self.clock = clock
         self._config = config
