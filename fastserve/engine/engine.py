@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -64,6 +65,9 @@ class Line(Struct, frozen=True):
 class Engine:
     """All models of one process."""
 
+    log_readers: Mapping[int, Callable[[Frame], Iterable[Row]]] = MappingProxyType({})
+    """What the prediction log's frames hold, by their kind; whoever knows all protocols sets it."""
+
     def __init__(
         self,
         config: Config,
@@ -75,8 +79,6 @@ class Engine:
         """`connect`: makes the control, where the director is in another process. `log`: closed by who made it."""
         self.log = log
         """The prediction log; None: there is none."""
-        self.log_readers: Mapping[int, Callable[[Frame], Iterable[Row]]] = {}
-        """What its frames hold, by their kind; whoever knows all protocols sets it."""
         self.metrics = metrics or Metrics()
         self.clock = clock
         self._config = config
