@@ -7,11 +7,11 @@ import re
 from urllib.parse import unquote
 
 from fastserve.errors import InvalidRequest, quoted
+from fastserve.limits import MAX_URL_CHARS
 
 _ADDRESS = re.compile(r"^//\[[0-9A-Fa-f:.]+\]")
 """An IPv6 address: the one place for two colons."""
 
-MAX_URL_CHARS = 4096
 MAX_DECODINGS = 4
 """Some servers decode twice; what still changes after so often is nobody's file name."""
 

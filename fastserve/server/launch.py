@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
-from granian.http import HTTP1Settings
+from granian.http import HTTP1Settings, HTTP2Settings
 from msgspec.structs import replace
 
 from fastserve import logs
 from fastserve.config import Config, ServerConfig
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.engine import Engine
+from fastserve.limits import MAX_HEAD_BYTES, MAX_HEADERS_BYTES
 from fastserve.lines import LineFile
 from fastserve.server import worker
 from fastserve.server.app import App, create_app
@@ -126,7 +127,8 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
         "blocking_threads": 1,
         "loop": Loops.uvloop,
         "http": HTTPModes.auto,
-        "http1_settings": HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+        "http1_settings": HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=MAX_HEAD_BYTES),
+        "http2_settings": HTTP2Settings(max_headers_size=MAX_HEADERS_BYTES),
         "websockets": False,
         "backlog": MAX_WAITING_CONNECTIONS,
         "backpressure": MAX_REQUESTS_IN_FLIGHT,

@@ -28,6 +28,7 @@ RANKS = {
     "_ext": 1,
     "errors": 0,
     "clock": 0,
+    "limits": 0,
     "demo": 0,
     "__init__": 0,
 }

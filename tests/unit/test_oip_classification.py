@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastserve.errors import InvalidRequest
-from fastserve.protocols.oip.classification import MAX_STRINGS, Ranking, ranked
+from fastserve.limits import MAX_CLASSES
+from fastserve.protocols.oip.classification import Ranking, ranked
 from fastserve.types import DType
 
 KINDS = [DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.INT8, DType.INT64, DType.UINT64]
@@ -52,7 +53,7 @@ def test_bfloat16_is_ranked_by_its_values():
 
 
 def test_the_limit_is_looked_at_before_anything_is_made():
-    table = np.broadcast_to(np.float32(0), (MAX_STRINGS // 2 + 1, 2))
+    table = np.broadcast_to(np.float32(0), (MAX_CLASSES // 2 + 1, 2))
     with pytest.raises(InvalidRequest, match="1000000 strings"):
         ranked(table, Ranking(2, int(DType.FLOAT), (), True))
     assert ranked(table[:3], Ranking(2, int(DType.FLOAT), (), True)).shape == (3, 2)

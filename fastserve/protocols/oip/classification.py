@@ -9,9 +9,9 @@ import numpy as np
 from msgspec import Struct
 
 from fastserve.errors import InvalidRequest
+from fastserve.limits import MAX_CLASSES
 from fastserve.types import DType, Tensor
 
-MAX_STRINGS = 1_000_000
 UNRANKED = frozenset({int(DType.STRING), int(DType.BOOL)})
 """Types whose elements are no scores."""
 
@@ -31,14 +31,14 @@ class Ranking(Struct, frozen=True):
 def ranked(scores: Tensor, ranking: Ranking) -> Tensor:
     """The strings; of shape [rows, classes], or [classes] where there are no rows.
 
-    Raises InvalidRequest for more than MAX_STRINGS of them.
+    Raises InvalidRequest for more than MAX_CLASSES of them.
     """
     rows = scores.shape[0] if ranking.batched else 1
     count = prod(scores.shape[1:]) if ranking.batched else scores.size
     most = min(ranking.most, count)
-    if rows * most > MAX_STRINGS:
+    if rows * most > MAX_CLASSES:
         raise InvalidRequest(
-            f"classification: {rows} rows of {most} classes are more than {MAX_STRINGS} strings; ask for fewer"
+            f"classification: {rows} rows of {most} classes are more than {MAX_CLASSES} strings; ask for fewer"
         )
     table = _numbers(scores, ranking.dtype).reshape(rows, count)
     order = _best_first(table)[:, :most]

@@ -18,13 +18,13 @@ from msgspec import Struct
 from fastserve.config import ImageConfig
 from fastserve.engine.lease import Lease
 from fastserve.errors import InvalidRequest, InvalidTensor, PayloadTooLarge, quoted
+from fastserve.limits import MAX_PIXELS
 from fastserve.protocols.oip.errors import NotOffered
 from fastserve.protocols.oip.plan import STRING
 from fastserve.protocols.oip.schema import describe, shape_text
 from fastserve.types import DType, Tensor, TensorSpec
 
 NAME = "oip.image"
-MAX_PIXELS = 1 << 25
 FORMATS = ("PNG", "JPEG", "WEBP")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MISSING = "images are read by Pillow, which is not installed here: pip install 'fastserve[images]'"

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidTensor
+from fastserve.limits import MAX_PARAMETERS
 from fastserve.types import HIGHEST_PRIORITY
 
 MAX_NATURAL = 2**64 - 1
@@ -59,6 +60,7 @@ OBJECTS = frozenset({"headers", "background"})
 def read_parameters(cursor: Cursor, path: str, rules: Mapping[str, Rule], *, scalars_only: bool = False) -> Found:
     """The parameters at the cursor that have a rule, by name. The first of duplicate names counts."""
     found: Found = {}
+    count = 0
     if cursor.kind() == "n":
         cursor.skip()
         return found
@@ -66,6 +68,9 @@ def read_parameters(cursor: Cursor, path: str, rules: Mapping[str, Rule], *, sca
         raise InvalidTensor(expected="object", got=cursor.excerpt(), path=path)
     cursor.enter_object()
     while (name := cursor.next_key()) is not None:
+        count += 1
+        if count > MAX_PARAMETERS:
+            raise InvalidTensor(expected=f"at most {MAX_PARAMETERS} parameters", got="more", path=path)
         if name in rules and name not in found:
             found[name] = _read(cursor, f"{path}.{name}", rules[name])
         elif scalars_only and name not in OBJECTS and cursor.kind() in "[{":

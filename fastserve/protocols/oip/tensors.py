@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidTensor, quoted
+from fastserve.limits import MAX_RANK
 from fastserve.protocols.oip import parameters
 from fastserve.protocols.oip.classification import UNRANKED
 from fastserve.protocols.oip.errors import ContentTyped, NotOffered
@@ -23,7 +24,6 @@ from fastserve.protocols.oip.schema import DATATYPES, shape_text
 from fastserve.types import DType, Tensor
 
 INT64 = int(DType.INT64)
-MAX_RANK = 64
 MAX_BYTES = 2**63 - 1
 KNOWN_DATATYPES = frozenset(DATATYPES.values())
 

@@ -15,10 +15,10 @@ from fastserve.engine.state import Outcome
 from fastserve.errors import FastServeError, InvalidRequest, ModelForbidden, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Pending, Reply, Request, Response
 from fastserve.http.routes import Route
+from fastserve.limits import MAX_PREDICTIONS
 from fastserve.protocols.spice import answers, errors, listing
 from fastserve.protocols.spice.predict import Budget, Item, Several
 
-MAX_PREDICTIONS = 1024
 JSON_TYPE = re.compile(r"application/(?:json|[\w.!#$&^+-]+\+json)\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 PREDICT = re.compile(r"/v1/models/(?P<model>[^/:]+)/predict")
 REFRESH = re.compile(r"/v1/datasets/(?P<dataset>[^/]+)/acceleration/refresh")

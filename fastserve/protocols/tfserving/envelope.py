@@ -5,8 +5,7 @@ Thread: any; pure functions.
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import InvalidRequest
-
-MAX_DEPTH = 100
+from fastserve.limits import MAX_DEPTH
 
 
 def enter_body(body: bytes, *, strict: bool = False) -> Cursor:

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from fastserve._ext.tensorize import Cursor
 from fastserve.errors import MAX_QUOTED_CHARS, InvalidRequest, InvalidTensor, quoted
-from fastserve.protocols.tfserving.envelope import MAX_DEPTH, enter_body, read_signature_name, skipped
+from fastserve.limits import MAX_DEPTH
+from fastserve.protocols.tfserving.envelope import enter_body, read_signature_name, skipped
 from fastserve.protocols.tfserving.schema import SIGNATURE_NAME
 from fastserve.types import DType, Tensor
 
