@@ -4,9 +4,11 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from fastserve import demo
 from fastserve.cli.serve import run
@@ -34,13 +36,19 @@ Examples:
 def command(file: str | None, **given: Any) -> None:
     """Serve the embedded models, and print a request for each protocol.
 
+    The prediction log is in a temporary folder, unless --log-dir says where.
+
     iris: four floats to label and probabilities. digits: an 8x8 image. wine: strings in and out. diabetes: a regression
     with several inputs.
     """
     config = load_config([str(demo.MODELS)], file, os.environ, values_of(given))
     for line in requests_to_try(config.server):
         click.echo(line)
-    sys.exit(run(config))
+    with tempfile.TemporaryDirectory(prefix="fastserve-demo-", ignore_cleanup_errors=True) as folder:
+        if config.log_directory is None:
+            config = replace(config, log=replace(config.log, directory=folder))
+        code = run(config)
+    sys.exit(code)
 
 
 def requests_to_try(server: ServerConfig) -> list[str]:
@@ -49,11 +57,17 @@ def requests_to_try(server: ServerConfig) -> list[str]:
         return []
     row = demo.golden(SHOWN_MODEL).instances[0]
     tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP32", "data": row}
-    requests = [
+    requests: list[tuple[str, dict[str, Any]]] = [
         (f"/v1/models/{SHOWN_MODEL}:predict", {"instances": [row]}),
         (f"/v2/models/{SHOWN_MODEL}/infer", {"inputs": [tensor]}),
     ]
     target = _curl_target(server)
+    record = {
+        "model_id": SHOWN_MODEL,
+        "prediction_id": "1",
+        "prediction": {"prediction_label": {"categorical": "setosa"}},
+    }
+    requests.append(("/v1/log", record))
     lines = [f"  curl -d {shlex.quote(json.dumps(body))} {target}{path}" for path, body in requests]
     return ["Try, in another terminal:", *lines, ""]
 

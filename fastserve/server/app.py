@@ -29,10 +29,12 @@ from fastserve.http.rights import Rights, is_loopback_name
 from fastserve.http.rsgi import RsgiDoor
 from fastserve.http.site import Site
 from fastserve.metrics import Metrics
+from fastserve.protocols.arize.reader import READERS
 from fastserve.protocols.table import PROTOCOLS
 from fastserve.server.admin import Admin
 from fastserve.server.certificates import Certificates
 from fastserve.server.hub import Line
+from fastserve.server.keeper import Keeper, keeper
 from fastserve.server.ledger import SharedCells
 from fastserve.server.member import Member
 from fastserve.store.writer import Writer, open_writer
@@ -61,6 +63,7 @@ class App:
         self._asgi: AsgiDoor | None = None
         self._rsgi: RsgiDoor | None = None
         self._log: Writer | None = None
+        self._compacting: Keeper | None = None
         self._callers: Callers | None = None
         self._checking: Executor | None = None
         self.site: Site | None = None
@@ -87,6 +90,7 @@ class App:
         engine = self._engine = (
             self._alone(config, metrics) if cells is None else self._with_others(config, metrics, cells, loop)
         )
+        engine.log_readers = READERS
         protocols = [protocol(engine) for protocol in PROTOCOLS]
         server = config.server
         self.site = Site(
@@ -125,6 +129,9 @@ class App:
 
     def _alone(self, config: Config, metrics: Metrics) -> Engine:
         self._admitted.set()
+        self._compacting = keeper(config)
+        if self._compacting is not None:
+            self._compacting.start()
         return Engine(config, metrics, log=self._log)
 
     def _with_others(
@@ -169,6 +176,8 @@ class App:
             engine.stop()
         if self._log is not None:
             self._log.close(LOG_CLOSE_S)
+        if self._compacting is not None:
+            self._compacting.stop()
         if self.site is not None and self.site.access is not None:
             self.site.access.close()
 

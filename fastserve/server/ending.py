@@ -50,13 +50,13 @@ def settle_in(parent_pid: int) -> None:
     signal.signal(STOP, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(DRAIN, signal.SIG_IGN)
-    _end_with(parent_pid)
+    end_with(parent_pid)
     # Ctrl-C goes to the parent and to us alike; the parent alone decides when we stop: SIGINT stays blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGINT})
 
 
-def _end_with(parent_pid: int) -> None:
-    """Drain when the parent dies, however it dies: a worker without one would hold the port for ever (prctl(2))."""
+def end_with(parent_pid: int) -> None:
+    """Get SIGTERM when the parent dies, however it dies: a worker without one would hold the port for ever (prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent_pid:  # it died before we asked

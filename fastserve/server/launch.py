@@ -30,9 +30,11 @@ from fastserve.server.certificates import Certificates
 from fastserve.server.ending import STOP, settle_in
 from fastserve.server.exposure import exposure
 from fastserve.server.hub import Hub, Line
+from fastserve.server.keeper import keeper
 from fastserve.server.listeners import MAX_WAITING_CONNECTIONS, Listeners
 from fastserve.server.startup import announce
 from fastserve.server.supervisor import Supervisor
+from fastserve.store.folder import check
 
 MAX_REQUESTS_IN_FLIGHT = 16_384
 """Per worker; the batch queues refuse (429) long before, this bounds what waits for its body."""
@@ -56,18 +58,26 @@ def serve(config: Config) -> int:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     if server.access_log is not None:
         LineFile(server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here
+    if config.log_directory is not None:
+        check(Path(config.log_directory))
     multiprocessing.set_start_method("fork", force=True)  # workers inherit what they speak with; see `Hub`
     first = multiprocessing.get_context().Semaphore(1)
     hub = Hub(server.workers, Catalog(config), config.repository.poll_seconds)
     target = _worker(server)
     stop_signal = signal.SIGTERM if target is None else STOP
     supervisor = Supervisor(server, hub, listeners, certificates, stop_signal, **granian_options(server))
+    compacting = keeper(config)
+    if compacting is not None:
+        compacting.start()
     try:
         supervisor.serve(
             target, partial(_load_app, config, first, os.getpid(), hub, listeners, certificates), wrap_loader=False
         )
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    finally:
+        if compacting is not None:
+            compacting.stop()
     return 1 if supervisor.cut_short else 0
 
 

@@ -20,12 +20,14 @@ def announce(engine: Engine, server: ServerConfig) -> None:
         [*dict.fromkeys(urls), f"{base}/v2  {base}/readyz  {base}/metrics  {base}/docs"],
     )
     print(text, flush=True)
+    if engine.log is not None:
+        print(f"prediction log: {engine.log.directory}", flush=True)
     for note in engine.notes():
         print(f"note: {note}", flush=True)
     of_models = [f"{line.model}: {problem}" for line in lines if line.loaded for problem in line.problems]
     for problem in (*engine.problems(), *dict.fromkeys(of_models)):
         print(f"problem: {problem}", flush=True)
-    if not lines:
+    if not lines and engine.log is None:
         print("no models: give a .onnx file or a folder of models (fastserve serve --help)", flush=True)
 
 

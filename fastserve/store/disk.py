@@ -86,12 +86,16 @@ class Disk:
             raise
         return fd
 
-    def reserve(self, path: Path, size: int) -> None:
-        """Have a file that takes so much room, whatever it holds."""
+    def reserve(self, path: Path, size: int, spare: int) -> None:
+        """Have a file that takes so much room, whatever it holds; made only where there is `spare` room beside it."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            if os.fstat(fd).st_blocks * 512 < size:
-                os.posix_fallocate(fd, 0, size)
+            if os.fstat(fd).st_blocks * 512 >= size:
+                return
+            room = os.fstatvfs(fd)
+            if room.f_blocks and room.f_bavail * room.f_frsize < size + spare:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.posix_fallocate(fd, 0, size)
         finally:
             os.close(fd)
 

@@ -5,6 +5,7 @@ folder that nobody holds is an orphan's, see `recovery`.
 Thread: any.
 """
 
+import errno
 import os
 import re
 import uuid
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fastserve.errors import ConfigError
 from fastserve.store.disk import DISK, Disk
+from fastserve.store.errors import NO_ROOM
 from fastserve.store.frames import HEADER_BYTES, VERSION, Header, Scan, read_header
 
 OPEN, SEALED = ".open", ".seg"
@@ -84,6 +87,17 @@ class Place:
         self._locks.append(fd)
         self._disk.rename(hidden, self.path)
         self._disk.sync_folder(directory)
+
+
+def check(directory: Path) -> None:
+    """Make the log's folder. Raises ConfigError where it can never be written; a disk that is full may have room later."""
+    try:
+        DISK.make_folder(directory)
+        reason = "" if os.access(directory, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        reason = "" if error.errno in NO_ROOM else error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"the prediction log cannot be written to {directory}: {reason} ([log] directory, --log-dir)")
 
 
 def workers(directory: Path) -> list[Path]:

@@ -29,6 +29,9 @@ RESERVE_BYTES = 8 << 20
 """Kept free for compaction, which needs room to make room. Given up when the disk is full, and had again before it is written
 to again."""
 
+SPARE_BYTES = 8 << 20
+"""Room beside the reserve, before the disk is written to again: what was given up is not room for records."""
+
 NEVER = 1 << 63
 SEQ_STEP = MAX_SLOTS
 """Between the seqs of one worker; the numbers between them are other workers'."""
@@ -307,7 +310,7 @@ class Journal:
         """Raises OSError where there is no room for it; a system that refuses it for other reasons goes without."""
         self._disk.make_folder(self._directory)
         try:
-            self._disk.reserve(self._directory / RESERVE, RESERVE_BYTES)
+            self._disk.reserve(self._directory / RESERVE, RESERVE_BYTES, SPARE_BYTES)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise

@@ -78,6 +78,9 @@ def test_every_printed_request_works_as_printed(served: Demo) -> None:
     for request in requests:
         answer = subprocess.run([*request, "-sS"], capture_output=True, timeout=30, check=True).stdout
         told = json.loads(answer)
+        if request[-1].endswith("/v1/log"):
+            assert told == {}
+            continue
         label = told["predictions"][0]["label"] if "predictions" in told else told["outputs"][0]["data"][0]
         assert label == "setosa"
 

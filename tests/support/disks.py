@@ -74,9 +74,9 @@ class FailingDisk(Disk):
         self._check("lock")
         return super().lock(path)
 
-    def reserve(self, path: Path, size: int) -> None:
+    def reserve(self, path: Path, size: int, spare: int) -> None:
         self._check("reserve")
-        super().reserve(path, size)
+        super().reserve(path, size, spare)
 
     def _check(self, call: str) -> None:
         self.calls.append(call)

@@ -174,5 +174,5 @@ class PowerDisk(Disk):
         self._step()
         return fd
 
-    def reserve(self, path: Path, size: int) -> None:
+    def reserve(self, path: Path, size: int, spare: int) -> None:
         """No part of this."""

@@ -27,6 +27,8 @@ class FakeLease:
 class FakeEngine:
     """What is announced of an engine."""
 
+    log = None
+
     def __init__(self, *lines: Line, problems: tuple[str, ...] = ()) -> None:
         self._lines = lines
         self._problems = problems
