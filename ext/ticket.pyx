@@ -17,8 +17,9 @@ cdef class Ticket:
     Tickets of one `bucket` may share a run. `rows`: of the request. `size`: what a run of it costs, in rows of the size
     measured at load. `outputs`: those wanted, None for all. `lease`: what keeps the version alive until the ticket is
     answered; versions are replaced while requests wait for them. `queue`: has `cancel(ticket)`. `received_ns`: when the
-    request came, 0 where nobody knows; below 0 for a part of another request. `claimed`: it is answered, or about to
-    be.
+    request came, 0 where nobody knows; below 0 for a part of another request. `leaves_ns`: when it is late in the
+    queue: at its deadline, or when it has waited as long as it may; 0: never. `yields_ns`: when others go first; 0:
+    never. `claimed`: it is answered, or about to be.
     """
 
     cdef readonly object queue
@@ -32,6 +33,8 @@ cdef class Ticket:
     cdef readonly int64_t priority
     cdef readonly object lease
     cdef readonly int64_t received_ns
+    cdef readonly int64_t leaves_ns
+    cdef readonly int64_t yields_ns
     cdef public int64_t queued_ns
     cdef readonly bint claimed
 
@@ -48,6 +51,7 @@ cdef class Ticket:
         int64_t priority=0,
         object lease=None,
         int64_t received_ns=0,
+        int64_t waits_until_ns=0,
     ):
         self.queue = queue
         self.inputs = inputs
@@ -60,6 +64,10 @@ cdef class Ticket:
         self.priority = priority
         self.lease = lease
         self.received_ns = received_ns
+        self.leaves_ns = deadline_ns
+        if waits_until_ns > 0 and (deadline_ns == 0 or waits_until_ns < deadline_ns):
+            self.leaves_ns = waits_until_ns
+        self.yields_ns = -waits_until_ns if waits_until_ns < 0 else 0
 
     def cancel(self):
         """The caller went away: leave the queue; a run under way goes on for the others."""

@@ -137,7 +137,8 @@ class InferRequest(Struct, gc=False):
     """What a protocol asks of the engine.
 
     `inputs`: every input of the signature by name. `outputs`: names wanted, None for all, in the signature's order.
-    `received_ns`, `deadline_ns`: on the engine's clock; a deadline of 0 is none. `priority`: higher leaves first.
+    `received_ns`, `deadline_ns`: on the engine's clock; a deadline of 0 is none. `priority`: higher leaves first. `wait_ns`:
+    the longest wait in the queue, 0 for any; below 0: after such a wait others of its priority go first.
     """
 
     inputs: dict[str, Tensor]
@@ -146,6 +147,7 @@ class InferRequest(Struct, gc=False):
     received_ns: int = 0
     deadline_ns: int = 0
     priority: int = 0
+    wait_ns: int = 0
 
 
 class Timing(Struct, gc=False):

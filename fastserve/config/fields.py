@@ -5,7 +5,7 @@ Thread: read once before any other thread starts; frozen afterwards.
 """
 
 import os
-from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from fastserve.config.auth import AuthConfig
 from fastserve.config.origin import Origin
+from fastserve.config.queueing import QueuePolicyConfig
 
 PATH_FIELD = {"path": True}
 
@@ -251,12 +252,9 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     default_priority: Annotated[
         int, Meta(ge=0, le=1 << 30, description="Level of requests that ask for none; 0: after all that do.")
     ] = 0
-    queue_timeout_us: Annotated[
-        int,
-        Meta(ge=0, le=86_400_000_000, description="Time that a request gets, in microseconds; 0: the server's."),
-    ] = 0
-    priority_timeouts_us: Annotated[
-        dict[int, int], Meta(description="The same by level, in microseconds, for levels that have their own.")
+    queue_policy: Annotated[QueuePolicyConfig, Meta(description="How requests wait.")] = QueuePolicyConfig()
+    priority_policies: Annotated[
+        dict[int, QueuePolicyConfig], Meta(description="The same by level, for levels that have their own.")
     ] = {}
     inputs: Annotated[tuple[TensorConfig, ...], Meta(description="What the graph's inputs must be.")] = ()
     outputs: Annotated[tuple[TensorConfig, ...], Meta(description="What the graph's outputs must be.")] = ()
@@ -384,17 +382,18 @@ def set_fields(model: ModelConfig) -> frozenset[str]:
     return frozenset(name for name in model.__struct_fields__ if getattr(model, name) != getattr(bare, name))
 
 
-def most(field: str) -> int:
-    """The upper bound of a number of ModelConfig's."""
-    bound: int = _MODEL_HINTS[field].__metadata__[0].le
+@cache
+def most(field: str, of: type[Struct] = ModelConfig) -> int:
+    """The upper bound of a number of ModelConfig's, or another struct's."""
+    bound: int = get_type_hints(of, include_extras=True)[field].__metadata__[0].le
     return bound
 
 
-_MODEL_HINTS: Mapping[str, Any] = get_type_hints(ModelConfig, include_extras=True)
-
-
-def bounded(values: dict[str, Any], name: str, value: int, notes: list[str], place: str) -> None:
+def bounded(
+    values: dict[str, Any], name: str, value: int, notes: list[str], place: str, of: type[Struct] = ModelConfig
+) -> None:
     """Put a number there, or the most that the field takes, and a note."""
-    if value > most(name):
-        notes.append(f"{place}: {name} is {most(name)}, the most there may be, instead of {value}")
-    values[name] = min(value, most(name))
+    bound = most(name, of)
+    if value > bound:
+        notes.append(f"{place}: {name} is {bound}, the most there may be, instead of {value}")
+    values[name] = min(value, bound)

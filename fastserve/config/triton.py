@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from fastserve.config.fields import ModelConfig, TensorConfig, WarmupConfig, WarmupInput, bounded
 from fastserve.config.folder import FolderSettings, inside
 from fastserve.config.prototext import MAX_DEPTH, Document, Keys, Schema, Unapplied, read_document, read_text
+from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.config.tfserving import POLICY_MESSAGES, policy_of
 from fastserve.errors import ConfigError
 
@@ -96,7 +97,7 @@ _CONFIG = Schema(
             "timeout_action": "TimeoutAction",
             "default_timeout_microseconds": "uint64",
             "max_queue_size": "uint32",
-            "allow_timeout_override": Unapplied("the time that a request itself asks for always counts", "bool"),
+            "allow_timeout_override": "bool",
         },
         "InstanceGroup": {
             "kind": "Kind",
@@ -293,37 +294,19 @@ class _Reader:
         self._queue_policies(batching)
 
     def _queue_policies(self, batching: Any) -> None:
-        keys: Keys = ("dynamic_batching", "default_queue_policy")
-        policy = batching.default_queue_policy
-        bounded(
-            self._values, "queue_timeout_us", self._timeout_us(policy, keys), self._notes, self._document.place(keys)
-        )
-        if policy.max_queue_size:
-            # Counted in rows here; a queue that is too small for one batch would refuse requests when nothing waits.
-            rows = self._values.get("max_batch_rows", ModelConfig(name="x").max_batch_rows)
-            bounded(
-                self._values,
-                "max_queue_rows",
-                max(policy.max_queue_size, rows),
-                self._notes,
-                self._document.place(keys),
-            )
-        own: dict[int, int] = {}
-        keys = ("dynamic_batching", "priority_queue_policy")
-        for level, policy in sorted(batching.priority_queue_policy.items()):
-            own[level] = self._timeout_us(policy, keys)
-            if policy.max_queue_size:
-                self._note(keys, f"max_queue_size of level {level} is not applied: all levels share one queue")
-        self._values["priority_timeouts_us"] = own
+        if batching.HasField("default_queue_policy"):
+            self._values["queue_policy"] = self._queue_policy(batching.default_queue_policy, "default_queue_policy")
+        self._values["priority_policies"] = {
+            level: self._queue_policy(policy, "priority_queue_policy")
+            for level, policy in sorted(batching.priority_queue_policy.items())
+        }
 
-    def _timeout_us(self, policy: Any, keys: Keys) -> int:
-        wait_us: int = policy.default_timeout_microseconds
-        if wait_us and policy.timeout_action == _DELAY:
-            self._note(
-                keys, "timeout_action DELAY: requests that wait long keep their place, and none is refused for it"
-            )
-            return 0
-        return wait_us
+    def _queue_policy(self, policy: Any, field: str) -> QueuePolicyConfig:
+        values: dict[str, Any] = {"timeout_action": "delay" if policy.timeout_action == _DELAY else "reject"}
+        place = self._document.place(("dynamic_batching", field))
+        bounded(values, "timeout_us", policy.default_timeout_microseconds, self._notes, place, QueuePolicyConfig)
+        bounded(values, "max_requests", policy.max_queue_size, self._notes, place, QueuePolicyConfig)
+        return QueuePolicyConfig(**values, allow_timeout_override=policy.allow_timeout_override)
 
     def _instances(self) -> None:
         slots = 0

@@ -86,6 +86,8 @@ class Parts:
             deadline_ns=whole.deadline_ns,
             priority=whole.priority,
             received_ns=PART,
+            # Once the first part is taken, the request waits no longer: the others follow.
+            waits_until_ns=whole.leaves_ns if index == 0 else 0,
         )
 
     def _enqueue_next(self, *, admitted: bool) -> None:

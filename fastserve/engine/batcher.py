@@ -13,7 +13,6 @@ from functools import partial
 
 from msgspec import Struct
 
-from fastserve._ext.batchqueue import BatchQueue
 from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
 from fastserve.backends.base import Runner
@@ -21,6 +20,7 @@ from fastserve.clock import Clock
 from fastserve.engine.batch import Parts
 from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.meters import ModelMeters
+from fastserve.engine.ranked import Queue, Ranks, queue_of
 from fastserve.engine.timer import Alarm, weakly
 from fastserve.engine.watch import LIMIT_NS, Watch
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 class Limits(Struct, frozen=True):
     """How one version's requests are coalesced. A version whose rows may not be coalesced has `batchable` False.
 
-    `enough_rows`: a batch of so many rows waits no longer, though it has room; 0: only a full one.
+    `enough_rows`: a batch of so many rows waits no longer; 0: only a full one. `ranks`: rules of levels, None for none.
     """
 
     batchable: bool
@@ -49,17 +49,18 @@ class Limits(Struct, frozen=True):
     max_queue_delay_ns: int
     max_queue_rows: int
     enough_rows: int = 0
+    ranks: Ranks | None = None
 
     @property
     def inline_rows(self) -> int:
         """Rows up to which a request may be run without the queue. A delay is waited for by everybody."""
         return self.max_batch_rows if self.max_queue_delay_ns == 0 else -1
 
-    def queue(self) -> BatchQueue:
-        """An empty queue that keeps them."""
-        # Rows that may not be coalesced make batches of one request: each counts as one row of a batch of one.
+    def queue(self) -> Queue:
+        """An empty queue that keeps them. Rows that may not be coalesced make batches of one request, as one row each."""
         batch_rows = self.max_batch_rows if self.batchable else 1
-        return BatchQueue(batch_rows, self.max_queue_delay_ns, self.max_queue_rows, self.enough_rows or batch_rows)
+        enough_rows = self.enough_rows or batch_rows
+        return queue_of(batch_rows, self.max_queue_delay_ns, self.max_queue_rows, enough_rows, self.ranks)
 
 
 class Batcher:
@@ -167,11 +168,10 @@ class Batcher:
 
         Raises QueueFull.
         """
-        limits = self._limits
         try:
-            if limits.batchable and ticket.rows > limits.max_batch_rows:
+            if self._limits.batchable and ticket.rows > self._limits.max_batch_rows:
                 ticket.queued_ns = self._clock()
-                parts = Parts(self, ticket, limits.max_batch_rows, 2 * self._slots)
+                parts = Parts(self, ticket, self._limits.max_batch_rows, 2 * self._slots)
                 parts.start()
                 return parts
             self.enqueue(ticket, serve_here=on_executor_thread())
@@ -201,7 +201,7 @@ class Batcher:
         with self._lock:
             if self._closed:
                 raise Draining("this version of the model is being unloaded; send the request again")
-            if not self._queue.push(ticket, ticket.bucket, rows, now, ticket.deadline_ns, ticket.priority, admitted):
+            if not self._queue.push(ticket, ticket.bucket, rows, now, ticket.leaves_ns, ticket.priority, admitted):
                 raise QueueFull(f"the queue of model {self._model} is full ({self._queue.queued_rows} rows wait)")
             runners = self._ready_runners(now)
         self._start(runners, serve_here=serve_here)

@@ -146,16 +146,15 @@ class Engine:
 
         Raises InvalidRequest or InvalidTensor where the request does not fit the signature, QueueFull, DeadlineExceeded.
         """
-        validator = lease.validator
-        rows = validator.rows(request)
-        inputs = request.inputs
-        size = rows if validator.fixed_rows else validator.size(inputs, rows)
+        rows = lease.validator.rows(request)
+        size = rows if lease.validator.fixed_rows else lease.validator.size(request.inputs, rows)
         now = self.clock()
         if request.received_ns:
             lease.meters.decode.observe(now - request.received_ns)
         if lease.rules is not None:
-            lease.rules.apply(request, now)
-        if request.deadline_ns and request.deadline_ns <= now:
+            lease.rules.apply(request)
+        waits_until_ns = _waits_until_ns(request, now) if request.wait_ns else 0
+        if 0 < request.deadline_ns <= now or 0 < waits_until_ns <= now:
             raise _late(lease, request, now)
         if lease.strict:
             answer = partial(answer_finite, lease.finite_outputs, answer)
@@ -165,16 +164,17 @@ class Engine:
             return None
         ticket = Ticket(
             batcher,
-            inputs,
+            request.inputs,
             rows,
             size,
-            validator.bucket(inputs),
+            lease.validator.bucket(request.inputs),
             answer,
             request.outputs,
             request.deadline_ns,
             request.priority,
             lease,
             request.received_ns,
+            waits_until_ns,
         )
         if held is None or not batcher.is_short(rows, size):
             return batcher.submit(ticket)
@@ -374,6 +374,12 @@ class Engine:
         for one in self._registry.loaded():
             rows[one.lease.model] = rows.get(one.lease.model, 0) + one.lease.batcher.queued_rows
         return [((model,), float(count)) for model, count in rows.items()]
+
+
+def _waits_until_ns(request: InferRequest, now_ns: int) -> int:
+    """When its wait is over; below 0: when others go first."""
+    came_ns = request.received_ns or now_ns
+    return came_ns + request.wait_ns if request.wait_ns > 0 else request.wait_ns - came_ns
 
 
 def _late(lease: Lease, request: InferRequest, now_ns: int) -> DeadlineExceeded:

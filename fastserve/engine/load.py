@@ -25,7 +25,7 @@ from fastserve.engine.finite import FiniteValidator
 from fastserve.engine.lease import Lease
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.plan import Plan
-from fastserve.engine.queue_rules import rules_of
+from fastserve.engine.queue_rules import ranks_of, rules_of
 from fastserve.engine.timer import Alarm
 from fastserve.engine.validate import Validator
 from fastserve.engine.warmup import warm_up
@@ -138,6 +138,7 @@ def _limits(config: ModelConfig, batchable: bool) -> Limits:
         max_queue_delay_ns=config.max_queue_delay_us * 1000,
         max_queue_rows=config.max_queue_rows,
         enough_rows=min(config.preferred_batch_rows, default=0),
+        ranks=ranks_of(config),
     )
 
 

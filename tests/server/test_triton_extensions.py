@@ -56,7 +56,7 @@ dynamic_batching {
   max_queue_delay_microseconds: 100
   priority_levels: 3
   default_priority_level: 2
-  default_queue_policy { default_timeout_microseconds: 5000000 }
+  default_queue_policy { default_timeout_microseconds: 5000000 allow_timeout_override: true }
 }
 instance_group { kind: KIND_CPU count: 1 }
 metric_tags { key: "team" value: "seven" }
@@ -140,7 +140,12 @@ def test_the_configuration_is_what_is_in_force_and_what_the_folder_says(client: 
     assert batching["preferred_batch_size"] == [4]
     assert (batching["max_queue_delay_microseconds"], batching["priority_levels"]) == (100, 3)
     assert batching["default_priority_level"] == 2
-    assert batching["default_queue_policy"]["default_timeout_microseconds"] == 5_000_000
+    assert batching["default_queue_policy"] == {
+        "timeout_action": "REJECT",
+        "default_timeout_microseconds": 5_000_000,
+        "allow_timeout_override": True,
+        "max_queue_size": 0,
+    }
     assert client.get_model_config("half_plus", "2")["version_policy"] == {"specific": {"versions": [1, 2]}}
     metadata = client.get_model_metadata("described")
     assert metadata["inputs"][0]["shape"] == [-1, *config["input"][0]["dims"]]

@@ -84,14 +84,24 @@ class Bench:
         self.answers: dict[str, list[InferResult | FastServeError]] = {}
         self.cancels: dict[str, Any] = {}
 
-    def submit(self, name: str, *values: float, deadline_ns: int = 0, outputs: Any = None, bucket: Any = None) -> None:
+    def submit(
+        self,
+        name: str,
+        *values: float,
+        deadline_ns: int = 0,
+        outputs: Any = None,
+        bucket: Any = None,
+        priority: int = 0,
+        waits_until_ns: int = 0,
+    ) -> None:
         answers = self.answers.setdefault(name, [])
         x = np.array(values, dtype=np.float32)
         rows = len(values) if self.batchable else 1
         request = InferRequest({"x": x}, outputs, deadline_ns=deadline_ns)
         if self.batcher.run_inline(request, rows, rows, answers.append):
             return
-        ticket = Ticket(self.batcher, {"x": x}, rows, rows, bucket, answers.append, outputs, deadline_ns)
+        given: dict[str, Any] = {"deadline_ns": deadline_ns, "priority": priority, "waits_until_ns": waits_until_ns}
+        ticket = Ticket(self.batcher, {"x": x}, rows, rows, bucket, answers.append, outputs, **given)
         self.cancels[name] = self.batcher.submit(ticket).cancel
 
     def answer(self, name: str) -> list[float] | type[FastServeError] | None:

@@ -16,6 +16,7 @@ from fastserve.config import (
     ServerConfig,
     load_config,
 )
+from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.config.source import line_of
 from fastserve.errors import ConfigError
 
@@ -91,14 +92,17 @@ def test_what_is_said_of_tensors_knows_its_line_and_warm_up_files_are_relative_t
         """[[models]]
         name = "m"
         inputs = [{ name = "x", datatype = "FP32", shape = [4], batched = true }]
-        priority_timeouts_us = { 1 = 5, 2 = 7 }
+        priority_policies = { 1 = { timeout_us = 5 }, 2 = { timeout_action = "delay" } }
         warmup = [{ inputs = { x = { shape = [4], data = "file", file = "x.bin" } }, rows = 8 }]
         """,
     )
     (model,) = load_config([file]).models
     assert model.inputs[0].where == f"{file}, line 3"
     assert model.warmup[0].inputs["x"].file == str(tmp_path / "x.bin")
-    assert model.priority_timeouts_us == {1: 5, 2: 7}
+    assert model.priority_policies == {
+        1: QueuePolicyConfig(timeout_us=5),
+        2: QueuePolicyConfig(timeout_action="delay"),
+    }
 
 
 def test_one_path_may_stand_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fastserve.config import ModelConfig
 from fastserve.config.fields import TensorConfig, WarmupConfig, WarmupInput
 from fastserve.config.folder import FolderSettings, read_settings
+from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.config.triton import read_overrides
 from fastserve.errors import ConfigError
 
@@ -44,15 +45,15 @@ VALUES: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "dynamic_batching { default_queue_policy { default_timeout_microseconds: 5 max_queue_size: 100 } }",
-        {"queue_timeout_us": 5, "max_queue_rows": 100},
+        {"queue_policy": QueuePolicyConfig(timeout_us=5, max_requests=100, allow_timeout_override=False)},
     ),
     (
-        "max_batch_size: 32 dynamic_batching { default_queue_policy { max_queue_size: 1 } }",
-        {"max_batch_rows": 32, "max_queue_rows": 32},
+        "dynamic_batching { default_queue_policy { timeout_action: DELAY allow_timeout_override: true } }",
+        {"queue_policy": QueuePolicyConfig(timeout_action="delay")},
     ),
     (
         "dynamic_batching { priority_queue_policy { key: 1 value: { default_timeout_microseconds: 7 } } }",
-        {"priority_timeouts_us": {1: 7}},
+        {"priority_policies": {1: QueuePolicyConfig(timeout_us=7, allow_timeout_override=False)}},
     ),
     ('parameters { key: "intra_op_thread_count" value: { string_value: "2" } }', {"threads": 2}),
 ]
@@ -146,8 +147,8 @@ NOTES = [
     ('parameters [ { key: "x" value { string_value: "1" } } ]', 'parameter "x" is not applied'),
     ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering is not applied"),
     (
-        "dynamic_batching { default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 1 } }",
-        "timeout_action DELAY: requests that wait long keep their place",
+        "dynamic_batching { default_queue_policy { max_queue_size: 4294967295 } }",
+        "max_requests is 1073741824, the most there may be, instead of 4294967295",
     ),
     ("max_batch_size: 100000", "max_batch_rows is 65536, the most there may be, instead of 100000"),
     ("quantum_leaps { count: 3 }", "quantum_leaps: unknown field; known here: name, platform"),

@@ -9,6 +9,7 @@ from onnx import TensorProto as T
 
 from fastserve.config import ModelConfig
 from fastserve.config.fields import TensorConfig, WarmupConfig, WarmupInput
+from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.engine.queue_rules import rules_of
 from fastserve.errors import FastServeError
 from fastserve.types import HIGHEST_PRIORITY, InferRequest, VersionState
@@ -194,44 +195,63 @@ def test_a_version_that_does_not_take_its_warm_up_request_is_not_served(shelf: S
         assert reason in status.reason
 
 
-LEVELS = [
-    ({}, 0, 0, 0),
-    ({"default_priority": 2}, 0, HIGHEST_PRIORITY - 2, 0),
-    ({"default_priority": 2, "priority_levels": 3}, HIGHEST_PRIORITY - 1, HIGHEST_PRIORITY - 1, 0),
-    ({"default_priority": 2, "priority_levels": 3}, HIGHEST_PRIORITY - 4, HIGHEST_PRIORITY - 2, 0),
-    ({"queue_timeout_us": 5}, 0, 0, 105_000),
-    ({"queue_timeout_us": 5}, HIGHEST_PRIORITY - 9, HIGHEST_PRIORITY - 9, 105_000),
-    ({"priority_timeouts_us": {1: 7}}, HIGHEST_PRIORITY - 1, HIGHEST_PRIORITY - 1, 107_000),
-    ({"priority_timeouts_us": {1: 7}}, 0, 0, 0),
-    ({"queue_timeout_us": 5, "priority_timeouts_us": {1: 0}, "default_priority": 1}, 0, HIGHEST_PRIORITY - 1, 0),
+REJECT, DELAY = "reject", "delay"
+
+
+def policy(timeout_us: int = 0, action: Any = REJECT, *, override: bool = True) -> QueuePolicyConfig:
+    return QueuePolicyConfig(timeout_us=timeout_us, timeout_action=action, allow_timeout_override=override)
+
+
+LEVELS: list[tuple[Any, int, int]] = [
+    ({}, 0, 0),
+    ({"default_priority": 2}, 0, HIGHEST_PRIORITY - 2),
+    ({"default_priority": 2, "priority_levels": 3}, HIGHEST_PRIORITY - 1, HIGHEST_PRIORITY - 1),
+    ({"default_priority": 2, "priority_levels": 3}, HIGHEST_PRIORITY - 4, HIGHEST_PRIORITY - 2),
+    ({"queue_policy": policy(5)}, HIGHEST_PRIORITY - 9, HIGHEST_PRIORITY - 9),
+    ({"priority_policies": {1: policy(7)}}, 0, 0),
 ]
 
 
-@pytest.mark.parametrize(("said", "asked", "priority", "deadline_ns"), LEVELS)
-def test_rules_put_requests_on_their_level_and_give_them_their_time(
-    said: Any, asked: int, priority: int, deadline_ns: int
-):
+@pytest.mark.parametrize(("said", "asked", "priority"), LEVELS)
+def test_rules_put_requests_on_their_level(said: Any, asked: int, priority: int):
     rules = rules_of(ModelConfig(name="m", **said))
     assert (rules is None) == (not said)
-    request = InferRequest({}, received_ns=100_000, priority=asked)
+    request = InferRequest({}, priority=asked)
     if rules is not None:
-        rules.apply(request, 999_000)
-    assert (request.priority, request.deadline_ns) == (priority, deadline_ns)
+        rules.apply(request)
+    assert request.priority == priority
 
 
-def test_a_request_keeps_the_earlier_of_two_deadlines():
-    rules = rules_of(ModelConfig(name="m", queue_timeout_us=5))
+WAITS: list[tuple[Any, int, int, int]] = [
+    # What is configured; the level and the wait that are asked for; the longest wait, below 0 the one before others go first.
+    ({"queue_policy": policy(5)}, 0, 0, 5_000),
+    ({"queue_policy": policy(5)}, 0, 3_000, 3_000),
+    ({"queue_policy": policy(5)}, 0, 9_000, 5_000),
+    ({"queue_policy": policy(5, override=False)}, 0, 3_000, 5_000),
+    ({"queue_policy": policy(override=False)}, 0, 3_000, 0),
+    ({"default_priority": 1}, 0, 3_000, 3_000),
+    ({"queue_policy": policy(5, DELAY)}, 0, 0, -5_000),
+    ({"queue_policy": policy(5, DELAY)}, 0, 3_000, -3_000),
+    ({"priority_policies": {1: policy(7)}}, 1, 0, 7_000),
+    ({"priority_policies": {1: policy(7)}}, 2, 0, 0),
+    ({"queue_policy": policy(5), "priority_policies": {1: policy()}, "default_priority": 1}, 0, 0, 0),
+    ({"queue_policy": policy(5), "priority_policies": {1: policy(7, DELAY)}}, 1, 0, -7_000),
+]
+
+
+@pytest.mark.parametrize(("said", "level", "asked_ns", "wait_ns"), WAITS)
+def test_rules_say_how_long_a_request_waits(said: Any, level: int, asked_ns: int, wait_ns: int):
+    rules = rules_of(ModelConfig(name="m", **said))
     assert rules is not None
-    for own_ns, kept_ns in ((104_000, 104_000), (200_000, 105_000)):
-        request = InferRequest({}, received_ns=100_000, deadline_ns=own_ns)
-        rules.apply(request, 100_000)
-        assert request.deadline_ns == kept_ns
+    request = InferRequest({}, priority=HIGHEST_PRIORITY - level if level else 0, wait_ns=asked_ns, deadline_ns=7)
+    rules.apply(request)
+    assert (request.wait_ns, request.deadline_ns) == (wait_ns, 7)
 
 
 def test_a_request_that_has_no_time_left_is_not_run(shelf: Shelf):
     shelf.put("m", flat_model())
     with (
-        shelf.engine(ModelConfig(name="m", queue_timeout_us=1)) as engine,
+        shelf.engine(ModelConfig(name="m", queue_policy=policy(1))) as engine,
         pytest.raises(FastServeError, match="the time for this request was over"),
     ):
         Asked(engine, engine.lease("m"), {"x": np.ones(1, np.float32)}, received_ns=engine.clock() - 10_000)

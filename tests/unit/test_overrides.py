@@ -34,7 +34,7 @@ def test_only_what_is_given_is_other_than_configured():
 
 def test_what_is_given_leaves_nothing_of_what_it_decides():
     given = fields({"dynamic_batching": {"priority_levels": 2, "default_priority_level": 1}}, max_queue_delay_us=50)
-    assert (given["max_queue_delay_us"], given["priority_levels"], given["queue_timeout_us"]) == (0, 2, 0)
+    assert (given["max_queue_delay_us"], given["priority_levels"], given["queue_policy"]["timeout_us"]) == (0, 2, 0)
 
 
 def test_fields_of_our_own_come_over_tritons():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastserve.config import ModelConfig, VersionPolicy
+from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.engine.lease import Lease
 from fastserve.protocols.oip.schema import DATATYPES, PLATFORM
 from fastserve.types import DType, TensorSpec
@@ -105,21 +106,19 @@ def _dynamic_batching(config: ModelConfig) -> dict[str, Any]:
         "preserve_ordering": False,
         "priority_levels": levels,
         "default_priority_level": config.default_priority if levels else 0,
-        "default_queue_policy": {
-            **_queue_policy(config.queue_timeout_us),
-            "max_queue_size": config.max_queue_rows,
-        },
+        "default_queue_policy": _queue_policy(config.queue_policy),
         "priority_queue_policy": {
-            str(level): _queue_policy(timeout_us) for level, timeout_us in config.priority_timeouts_us.items()
+            str(level): _queue_policy(policy) for level, policy in config.priority_policies.items()
         },
     }
 
 
-def _queue_policy(timeout_us: int) -> dict[str, Any]:
+def _queue_policy(policy: QueuePolicyConfig) -> dict[str, Any]:
     return {
-        "timeout_action": "REJECT",
-        "default_timeout_microseconds": timeout_us,
-        "allow_timeout_override": True,
+        "timeout_action": policy.timeout_action.upper(),
+        "default_timeout_microseconds": policy.timeout_us,
+        "allow_timeout_override": policy.allow_timeout_override,
+        "max_queue_size": policy.max_requests,
     }
 
 

@@ -64,13 +64,11 @@ def located(error: InvalidTensor, asked: InferRequest, order: tuple[str, ...], p
 
 
 def _submitted(request: Request, asked: Asked, body: bytes, end: int) -> Decoded:
-    deadline_ns = request.deadline_ns
-    if asked.timeout_ns:
-        own_ns = request.received_ns + asked.timeout_ns
-        deadline_ns = min(deadline_ns, own_ns) if deadline_ns else own_ns
     inputs = tensors_behind(body, end, asked)
     form = asked.form
-    infer = InferRequest(inputs, form.wanted, asked.id, request.received_ns, deadline_ns, asked.priority)
+    infer = InferRequest(
+        inputs, form.wanted, asked.id, request.received_ns, request.deadline_ns, asked.priority, asked.timeout_ns
+    )
     return infer, form, asked.order
 
 

@@ -103,6 +103,6 @@ def priority(found: Found) -> int:
 
 
 def timeout_ns(found: Found) -> int:
-    """How long the request may take, 0 for no limit; on the wire in microseconds."""
+    """How long the request may wait in the queue, 0 for no limit; on the wire in microseconds."""
     asked_us: int = found.get("timeout", 0)
     return min(asked_us * 1000, MAX_TIMEOUT_NS)
