@@ -28,7 +28,7 @@ from fastserve.engine.plan import Plan
 from fastserve.engine.queue_rules import ranks_of, rules_of
 from fastserve.engine.timer import Alarm
 from fastserve.engine.validate import Validator
-from fastserve.engine.warmup import warm_up
+from fastserve.engine.warmup import warm_up, warm_up_as_recorded
 from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
 from fastserve.types import CLASSES, Tensor, encode_classes
@@ -75,6 +75,7 @@ def load_version(
     # On the CPU a run costs what its thread takes; elsewhere the thread only waits.
     run_clock = time.thread_time_ns if model.providers == ("CPUExecutionProvider",) else tools.clock
     warm_up(config.warmup, model, runners)
+    warm_up_as_recorded(config.name, path.parent, model, runners, config.max_batch_rows)
     _measure(model, runners, costs, config.max_batch_rows, run_clock)
     lease = _lease(config, version, model, runners, costs, tools, run_clock)
     batcher = lease.batcher

@@ -3,6 +3,7 @@
 Thread: the loading thread. Memory: one request's tensors at a time.
 """
 
+import logging
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -12,9 +13,12 @@ import numpy as np
 from fastserve.backends.base import LoadedModel, Runner
 from fastserve.config.fields import WarmupConfig, WarmupInput
 from fastserve.engine.described import DATATYPES
+from fastserve.engine.recorded import NAME, recorded
 from fastserve.engine.validate import Validator
 from fastserve.errors import FastServeError, LoadFailed
 from fastserve.types import DType, InferRequest, Tensor, TensorSpec
+
+_log = logging.getLogger(__name__)
 
 MAX_ELEMENTS = 1 << 28
 _SEED = 20_26
@@ -32,6 +36,27 @@ def warm_up(samples: Sequence[WarmupConfig], model: LoadedModel, runners: Sequen
                     runner.run([dict(inputs)], [rows])
         except (FastServeError, OSError, ValueError) as error:
             raise LoadFailed(f"{name}: {error}") from error
+
+
+def warm_up_as_recorded(name: str, folder: Path, model: LoadedModel, runners: Sequence[Runner], max_rows: int) -> None:
+    """Run what TF Serving's users have recorded beside the model in `folder`: for the model as it was before it was ONNX,
+    so what does not fit it any more is told, and keeps no version from serving."""
+    try:
+        requests, others = recorded(folder)
+        validator = Validator(model.signature, model.batching.batchable, 1)
+        for inputs in requests:
+            rows = validator.rows(InferRequest(inputs))
+            count = min(rows, max_rows)
+            given = {key: tensor[:count] for key, tensor in inputs.items()} if count < rows else inputs
+            for runner in runners:
+                runner.run([dict(given)], [count])
+    except (FastServeError, OSError, ValueError) as error:
+        _log.warning("model %s: %s is not applied: %s", name, folder / NAME, error)
+        return
+    if requests:
+        _log.info("model %s: %d recorded warm-up requests were run", name, len(requests))
+    if others:
+        _log.warning("model %s: %s: %d of other calls than predict not applied", name, folder / NAME, others)
 
 
 def _inputs(sample: WarmupConfig, model: LoadedModel) -> dict[str, Tensor]:
