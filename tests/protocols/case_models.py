@@ -169,6 +169,7 @@ def write_repository(root: Path) -> Path:
     _write(models, "choice_configured", 1, _choice())
     _write(models, "choice_told", 1, _choice(), {"names": "{0: 'cat', 1: 'dog', 2: 'fish'}"})
     _write(models, "choice_named", 1, _choice(["red", "green", "blue"]))
+    _write(models, "choice_columns", 1, _choice_columns())
     _write(models, "labelled", 1, _labelled())
     _write(models, "features", 1, _features())
     _write(models, "cube", 1, _cube())
@@ -272,6 +273,16 @@ def _choice(names: list[str] | None = None) -> Parts:
         [("x", TensorProto.FLOAT, ["N", 3])],
         [("label", kind, ["N"]), ("probabilities", TensorProto.FLOAT, ["N", 3])],
     )
+
+
+def _choice_columns() -> Parts:
+    """The same with an output for each score, named as scikit-learn's converter does."""
+    nodes, inputs, outputs = _choice()
+    columns = ["i0", "i10", "i20"]
+    nodes.append(helper.make_node("Split", ["probabilities"], [f"{name}_column" for name in columns], axis=1))
+    nodes.append(helper.make_node("Constant", [], ["flat"], value_ints=[-1]))
+    nodes += [helper.make_node("Reshape", [f"{name}_column", "flat"], [name]) for name in columns]
+    return nodes, inputs, [outputs[0], *((name, TensorProto.FLOAT, ["N"]) for name in columns)]
 
 
 def _labelled() -> Parts:

@@ -1,7 +1,8 @@
 """Outputs of classifiers and regressors to the `results` of classify and regress, as far as a model is one.
 
 A classifier gives scores, floats `[examples, classes]`: alone; with as many labels, strings of that shape; or with one
-label an example, strings or integers. A regressor gives one float an example, and nothing else.
+label an example, strings or integers. Beside such a label, an output for each class will do, floats `[examples]`: what
+scikit-learn's converter makes with zipmap = "columns". A regressor gives one float an example, and nothing else.
 Thread: any; pure functions. Memory: a plan lives as long as its lease.
 """
 
@@ -24,23 +25,48 @@ _REGRESSORS = "regress takes models with exactly one output, of floats [examples
 
 
 class ResultPlan(Struct, frozen=True, gc=False):
-    """Which outputs are the results. `names`: the classes' in JSON, where they are known. `refusal`: why there are none."""
+    """Which outputs are the results. `names`: the classes' in JSON, where they are known. `refusal`: why there are none.
+
+    `columns`: the outputs that are the scores side by side; empty where `scores` is.
+    """
 
     scores: str = ""
     dtype: int = 0
     labels: str = ""
     names: tuple[bytes, ...] = ()
     refusal: str = ""
+    columns: tuple[str, ...] = ()
 
 
 def classify_plan(signature: Signature, metadata: Metadata, gives: str) -> ResultPlan:
     """How a model of that signature classifies. `gives`: its outputs in words."""
     scores = [spec for spec in signature.outputs if spec.dtype.is_float and _has_rank(spec, 2)]
     labels = [spec for spec in signature.outputs if spec.dtype in _LABELS and _may_be_labels(spec)]
+    columns = _columns_plan(signature, labels, metadata)
+    if columns is not None:
+        return columns
     if len(scores) != 1 or len(scores) + len(labels) != len(signature.outputs) or len(labels) > 1:
         return ResultPlan(refusal=f"{_CLASSIFIERS}; this one gives {gives}")
     names = tuple(map(_quoted, decode_classes(metadata)))
     return ResultPlan(scores[0].name, int(scores[0].dtype), labels[0].name if labels else "", names)
+
+
+def _columns_plan(signature: Signature, labels: list[TensorSpec], metadata: Metadata) -> ResultPlan | None:
+    """The plan of a model with a label and an output for each class; None for others."""
+    columns = [
+        spec for spec in signature.outputs if spec.dtype.is_float and spec.shape is not None and len(spec.shape) == 1
+    ]
+    others = len(signature.outputs) - len(columns)
+    if len(columns) < 2 or others != 1 or len(labels) != 1 or len({spec.dtype for spec in columns}) != 1:
+        return None
+    known = decode_classes(metadata)
+    kind = "s" if labels[0].dtype is DType.STRING else "i"
+    if len(known) != len(columns):  # the converter's own names: i0, i1 of integers, sred, sblue of strings
+        known = tuple(spec.name[1:] for spec in columns if spec.name[:1] == kind)
+    if len(known) != len(columns):
+        return None
+    outputs = tuple(spec.name for spec in columns)
+    return ResultPlan("", int(columns[0].dtype), "", tuple(map(_quoted, known)), columns=outputs)
 
 
 def regress_plan(signature: Signature, gives: str) -> ResultPlan:
@@ -65,7 +91,7 @@ def _may_be_labels(spec: TensorSpec) -> bool:
 
 def classes_of(outputs: dict[str, Tensor], plan: ResultPlan, count: int) -> bytes:
     """The pairs of label and score of every example, classes in the order of the model's scores."""
-    scores = outputs[plan.scores]
+    scores = _side_by_side(outputs, plan, count) if plan.columns else outputs[plan.scores]
     if scores.ndim != 2 or len(scores) != count:
         raise _unfit(_CLASSIFIERS, plan.scores, scores, count)
     labels = outputs[plan.labels] if plan.labels else None
@@ -83,6 +109,13 @@ def classes_of(outputs: dict[str, Tensor], plan: ResultPlan, count: int) -> byte
         for winner, label in zip(winners.tolist(), _label_texts(labels.reshape(-1)), strict=True):
             known[winner] = label
     return _pairs(known, texts, count, classes)
+
+
+def _side_by_side(outputs: dict[str, Tensor], plan: ResultPlan, count: int) -> Tensor:
+    for name in plan.columns:
+        if outputs[name].shape != (count,):
+            raise _unfit(_CLASSIFIERS, name, outputs[name], count)
+    return np.stack([outputs[name] for name in plan.columns], axis=1)
 
 
 def values_of(outputs: dict[str, Tensor], plan: ResultPlan, count: int) -> bytes:
