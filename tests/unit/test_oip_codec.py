@@ -294,6 +294,25 @@ def test_a_strict_model_reads_no_nan(number: str):
         assert call(strict, "POST", INFER, text).status == 400
 
 
+def test_requests_that_begin_like_others_mean_what_they_say():
+    """Data stands first, as where members are sorted: what it is comes after it."""
+    protocol = mirror({"a": DType.FLOAT, "b": DType.STRING})
+    numbers = {"data": [1.5], "datatype": "FP32", "name": "a", "shape": [1]}
+    texts = {"data": ["x"], "datatype": "BYTES", "name": "b", "shape": [1]}
+    for _ in range(3):
+        for inputs in ([numbers, texts], [texts, numbers]):
+            told, _ = parts(call(protocol, "POST", INFER, json.dumps({"inputs": inputs}).encode()))
+            assert [output["data"] for output in told["outputs"]] == [[1.5], ["x"]]
+
+
+def test_what_does_not_fit_a_request_that_came_before_is_told_with_its_place():
+    protocol = mirror({"a": DType.FLOAT})
+    for data, told in (([1.5], 200), (["x"], b"$.inputs[0].data[0]"), ([1, 2], b"$.inputs[0].data"), ([2], 200)):
+        body = {"id": "i", "inputs": [{"data": data, "datatype": "FP32", "name": "a", "shape": [1]}]}
+        answer = call(protocol, "POST", INFER, json.dumps(body).encode())
+        assert answer.status == told if isinstance(told, int) else told in answer.body
+
+
 @pytest.mark.parametrize(
     ("parameters", "deadline_ns", "wait_ns", "priority"),
     [

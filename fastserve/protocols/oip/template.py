@@ -2,6 +2,7 @@
 
 A template is the text between those holes, byte for byte. Where a text begins with the first piece, what stands in the hole
 is read where it stands, the next piece must follow, and so on to the end: it then means what the first such text meant.
+What does not fit is read as if nothing had come before.
 
 Pure, but for what is kept in the plan. Memory: pieces of at most `MAX_KEPT_BYTES` in all.
 """
@@ -9,6 +10,7 @@ Pure, but for what is kept in the plan. Memory: pieces of at most `MAX_KEPT_BYTE
 from msgspec import Struct
 
 from fastserve._ext.tensorize import Cursor
+from fastserve.errors import InvalidJson, InvalidTensor
 from fastserve.protocols.oip.envelope import Asked, Envelope
 from fastserve.protocols.oip.plan import MAX_KEPT_BYTES, InferPlan, keep
 from fastserve.protocols.oip.tensors import Hole
@@ -39,9 +41,19 @@ def read(text: bytes, plan: InferPlan) -> Asked:
 
 
 def fill(template: Template, text: bytes, *, strict: bool) -> Asked | None:
-    """What `text` asks; None where it is no such text. Raises InvalidTensor, InvalidJson for what stands in a hole."""
-    if not text.startswith(template.first):
+    """What `text` asks; None where it is no such text, or not for certain."""
+    # The end first: it costs nothing, and tells apart what begins alike.
+    if not (text.startswith(template.first) and text.endswith(template.steps[-1][1])):
         return None
+    try:
+        return _filled(template, text, strict)
+    except (InvalidTensor, InvalidJson):
+        # What does not fit a hole may be right all the same: where data stands first in an input, what follows says what
+        # it is. And if it is wrong, reading all of it tells so.
+        return None
+
+
+def _filled(template: Template, text: bytes, strict: bool) -> Asked | None:
     cursor = Cursor(text, finite=strict)
     at = len(template.first)
     request_id = ""
