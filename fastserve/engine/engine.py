@@ -25,9 +25,10 @@ from fastserve.engine.control import Control, LocalControl
 from fastserve.engine.executor import Executor
 from fastserve.engine.finite import answer_finite
 from fastserve.engine.lease import Lease
-from fastserve.engine.load import Loaded, Tools, load_version
+from fastserve.engine.load import Loaded, Tools, load_version, shown_of
 from fastserve.engine.loader import Loader
 from fastserve.engine.plan import available_cpus, plan
+from fastserve.engine.recording import Recorder, Recording
 from fastserve.engine.registry import Registry
 from fastserve.engine.state import IndexEntry, Report, State, Told, View, index_of
 from fastserve.engine.timer import Timer
@@ -80,6 +81,7 @@ class Engine:
         self.log = log
         """The prediction log; None: there is none."""
         self.metrics = metrics or Metrics()
+        self._recorder = None if log is None else Recorder(log, self.metrics)
         self.clock = clock
         self._config = config
         self._cpus = available_cpus()
@@ -128,6 +130,8 @@ class Engine:
         self._timer.stop()
         for batcher in list(self._batchers):
             batcher.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     @property
     def config(self) -> Config:
@@ -347,6 +351,10 @@ class Engine:
         config = replace(config, non_finite=config.non_finite or self._config.server.non_finite)
         loaded = load_version(config, version, path, share, self._tools, gone)
         self._batchers.add(loaded.lease.batcher)
+        said = config.record_predictions
+        fraction = float(self._config.log.record_predictions if said is None else said)
+        if self._recorder is not None and fraction:
+            loaded.lease.recording = Recording(self._recorder, shown_of(loaded.lease), fraction)
         return loaded
 
     def _refresh_datasets(self) -> None:

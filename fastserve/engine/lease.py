@@ -11,6 +11,7 @@ from fastserve.engine.batcher import Batcher
 from fastserve.engine.finite import floats_of
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.queue_rules import QueueRules
+from fastserve.engine.recording import Recording
 from fastserve.engine.validate import Validator
 from fastserve.types import Batching, Metadata, Signature
 
@@ -38,6 +39,7 @@ class Lease:
         "model",
         "output_dtypes",
         "output_names",
+        "recording",
         "rules",
         "signature",
         "slots",
@@ -85,5 +87,7 @@ class Lease:
         self.output_dtypes = tuple(int(spec.dtype) for spec in signature.outputs)
         self.answer_headers = [("content-type", "application/json"), ("x-model-version", str(version))]
         self.subject = (model, str(version))
+        self.recording: Recording | None = None
+        """What keeps its predictions; None: nothing does."""
         self.codecs: dict[str, Any] = {}
         """What a protocol has worked out for this version, by the protocol's name."""

@@ -21,9 +21,11 @@ from fastserve.engine.batch import measured
 from fastserve.engine.batcher import Answering, Batcher, Limits
 from fastserve.engine.described import alone, describe
 from fastserve.engine.executor import Executor
+from fastserve.engine.feature_names import names_told
 from fastserve.engine.finite import FiniteValidator
 from fastserve.engine.lease import Lease
 from fastserve.engine.meters import ModelMeters
+from fastserve.engine.own_rows import Shown
 from fastserve.engine.plan import Plan
 from fastserve.engine.queue_rules import ranks_of, rules_of
 from fastserve.engine.timer import Alarm
@@ -31,7 +33,7 @@ from fastserve.engine.validate import Validator
 from fastserve.engine.warmup import warm_up, warm_up_as_recorded
 from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
-from fastserve.types import CLASSES, Tensor, encode_classes
+from fastserve.types import CLASSES, Tensor, decode_classes, encode_classes
 
 MEASURE_UP_TO_NS = 20_000_000
 """Larger batches than the first one that takes so long are not measured at load: they go to the queue anyway."""
@@ -130,6 +132,13 @@ def _lease(
         rules=rules_of(config),
         file_bytes=model.file_bytes,
     )
+
+
+def shown_of(lease: Lease) -> Shown:
+    """What its recorded predictions are read by."""
+    features = names_told(lease.config, lease.metadata)
+    classes = decode_classes(lease.metadata)
+    return Shown(lease.model, str(lease.version), lease.signature, lease.batching.batchable, features, classes)
 
 
 def _limits(config: ModelConfig, batchable: bool) -> Limits:

@@ -12,12 +12,11 @@ import pytest
 from msgspec.structs import asdict
 
 from fastserve.config import load_config
-from fastserve.protocols.arize.reader import READERS
 from fastserve.server.app import create_app
-from fastserve.store import folder
 from fastserve.store.rows import Row
 from tests.protocols.case_files import Case, load_cases
 from tests.support.doors import AsgiDoor, Sent
+from tests.support.kept_log import KeptLog
 
 BARE = Row(
     space="",
@@ -33,24 +32,6 @@ BARE = Row(
 )
 ALWAYS_THERE = ("ts_ns", "ingest_ns", "seq", "digest")
 CASES = load_cases("arize")
-
-
-class Kept:
-    """A server's log, and what came into it since the last look."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._ends: dict[tuple[str, int], int] = {}
-
-    def rows(self) -> list[Row]:
-        """The new ones."""
-        found: list[Row] = []
-        for segment in folder.listed(self._directory):
-            scan = folder.scan(segment, self._ends.get(segment.name, 0))
-            for frame in scan:
-                found += READERS[frame.kind](frame)
-            self._ends[segment.name] = scan.end
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +50,8 @@ def door(directory: Path) -> Iterator[AsgiDoor]:
 
 
 @pytest.fixture(scope="module")
-def kept(directory: Path) -> Kept:
-    return Kept(directory / "log")
+def kept(directory: Path) -> KeptLog:
+    return KeptLog(directory / "log")
 
 
 def differing(row: Row) -> dict[str, Any]:
@@ -87,7 +68,7 @@ def as_text(rows: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-def test_rows_of_case(door: AsgiDoor, kept: Kept, case: Case) -> None:
+def test_rows_of_case(door: AsgiDoor, kept: KeptLog, case: Case) -> None:
     case.check(door.send(case.sent()))
     rows = kept.rows()
     if case.response.get("status", 200) != 200:
@@ -100,7 +81,7 @@ def test_rows_of_case(door: AsgiDoor, kept: Kept, case: Case) -> None:
 
 
 @pytest.mark.parametrize("count", [4096, 10_000])
-def test_features_are_counted(door: AsgiDoor, kept: Kept, count: int) -> None:
+def test_features_are_counted(door: AsgiDoor, kept: KeptLog, count: int) -> None:
     body = {"model_id": "m", "prediction": {"features": {f"f{i}": {"int": i} for i in range(count)}}}
     answer = door.send(Sent("POST", "/v1/log", body=json.dumps(body).encode()))
     assert answer.status == (200 if count == 4096 else 400)
@@ -108,7 +89,7 @@ def test_features_are_counted(door: AsgiDoor, kept: Kept, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [30, 31])
-def test_embeddings_are_counted(door: AsgiDoor, kept: Kept, count: int) -> None:
+def test_embeddings_are_counted(door: AsgiDoor, kept: KeptLog, count: int) -> None:
     embedding = {"embedding": {"vector": [1.0, 2.0]}}
     features = {f"e{i}": embedding for i in range(20)}
     tags = {f"e{i}": embedding for i in range(20, count)}
@@ -118,7 +99,7 @@ def test_embeddings_are_counted(door: AsgiDoor, kept: Kept, count: int) -> None:
     assert len(kept.rows()) == (count == 30)
 
 
-def test_predictions_without_an_id_are_given_one_each(door: AsgiDoor, kept: Kept) -> None:
+def test_predictions_without_an_id_are_given_one_each(door: AsgiDoor, kept: KeptLog) -> None:
     body = json.dumps({"model_id": "m", "prediction": {}}).encode()
     answers = [door.send(Sent("POST", "/v1/log", body=body)) for _ in range(3)]
     ids = [answer.headers["fastserve-prediction-id"] for answer in answers]
@@ -126,7 +107,7 @@ def test_predictions_without_an_id_are_given_one_each(door: AsgiDoor, kept: Kept
     assert [row.prediction_id for row in kept.rows()] == ids
 
 
-def test_numbers_that_are_none_are_kept(door: AsgiDoor, kept: Kept) -> None:
+def test_numbers_that_are_none_are_kept(door: AsgiDoor, kept: KeptLog) -> None:
     values = {"a": "NaN", "b": "Infinity", "c": "-Infinity"}
     features = {name: {"double": text} for name, text in values.items()}
     body = {"model_id": "m", "prediction": {"features": features, "label": {"numeric": "NaN"}}}
@@ -136,7 +117,7 @@ def test_numbers_that_are_none_are_kept(door: AsgiDoor, kept: Kept) -> None:
     assert str(row.label_num) == "nan"
 
 
-def test_the_same_part_sent_twice_has_the_same_digest(door: AsgiDoor, kept: Kept) -> None:
+def test_the_same_part_sent_twice_has_the_same_digest(door: AsgiDoor, kept: KeptLog) -> None:
     part = {"features": {"a": {"int": "1"}, "b": {"double": "0.5"}}, "prediction_label": {"numeric": 1}}
     again = {"prediction_label": {"numeric": "1.0"}, "features": {"b": {"double": 0.5}, "a": {"int": 1}}}
     other = {**part, "prediction_label": {"numeric": 2}}

@@ -1,10 +1,11 @@
-"""What the log holds of clients' records, as rows. Whoever reads the log (its tail, its compaction) is given `READERS`.
+"""What the log holds, as rows. Whoever reads the log (its tail, its compaction) is given `READERS`.
 
 Thread: any. Memory: one frame's rows at a time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from fastserve.engine.own_rows import read_own
 from fastserve.protocols.arize.frame import unpack
 from fastserve.protocols.arize.record import read_record
 from fastserve.protocols.arize.rows import rows_of
@@ -26,4 +27,8 @@ def read_table(frame: Frame) -> Iterator[Row]:
     return Records(body).rows(head, frame.ingest_ns, frame.seq, SEQ_STEP)
 
 
-READERS: Mapping[int, Callable[[Frame], Iterable[Row]]] = {Kind.RECORD: read_frame, Kind.ARROW: read_table}
+READERS: Mapping[int, Callable[[Frame], Iterable[Row]]] = {
+    Kind.RECORD: read_frame,
+    Kind.ARROW: read_table,
+    Kind.OWN: read_own,
+}

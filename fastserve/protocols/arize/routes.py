@@ -24,6 +24,7 @@ from fastserve.errors import (
     quoted,
 )
 from fastserve.http.message import Reply, Request, Response
+from fastserve.http.recorded import told_id
 from fastserve.http.routes import Route
 from fastserve.protocols.arize import errors, rules
 from fastserve.protocols.arize.frame import Head, pack
@@ -37,7 +38,6 @@ from fastserve.store.frames import Kind
 from fastserve.store.writer import Writer
 from fastserve.types import Caller
 
-ID_HEADER = "fastserve-prediction-id"
 STORED = Response(200, errors.JSON, b"{}")
 TABLE_STORED = Response(200, errors.JSON, b'{"realTimeIngestionUri":""}')
 """A client prints what stands there as a link."""
@@ -100,7 +100,7 @@ class Arize:
         made, response = "", STORED
         if not record.prediction_id:
             made = self._ids.next()
-            response = Response(200, [*errors.JSON, (ID_HEADER, made)], b"{}")
+            response = Response(200, [*errors.JSON, told_id(made)], b"{}")
         _store(writer, [(Kind.RECORD, pack(Head(space, made), body))], reply, response)
 
     def _elsewhere(self, way: Callable[[Request, Reply], None]) -> Callable[[Request, Reply], None]:

@@ -18,6 +18,7 @@ from fastserve._ext.tensorize import Cursor
 from fastserve.engine.engine import Engine, Lease, Pending
 from fastserve.errors import InvalidJson, InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Headers, Reply, Request, Response
+from fastserve.http.recorded import Encode, recorded
 from fastserve.http.routes import Route
 from fastserve.protocols.oip.decode import decode_infer, located
 from fastserve.protocols.oip.encode import encode_infer
@@ -58,8 +59,11 @@ class Generate:
             return self._infer(lease, request, reply, stream=stream)
         inputs, request_id = given
         asked = InferRequest(inputs, None, request_id, request.received_ns, request.deadline_ns)
+        encode: Encode = _encoded
+        if lease.recording is not None:
+            encode = recorded(lease.recording, asked, request.headers, encode)
         try:
-            return self._engine.submit(lease, asked, reply.then(_encoded, plan, request_id, stream))
+            return self._engine.submit(lease, asked, reply.then(encode, plan, asked.id, stream))
         except InvalidTensor as error:
             raise error.at(f"$.{error.path}") from error
 
@@ -74,7 +78,10 @@ class Generate:
         asked, form, order = decode_infer(request, plan)
         if stream and form.any_binary:
             raise InvalidRequest("events are text: no output of a stream can be binary")
-        answer = reply.then(_streamed if stream else encode_infer, plan, form, asked.id)
+        encode: Encode = _streamed if stream else encode_infer
+        if lease.recording is not None:
+            encode = recorded(lease.recording, asked, request.headers, encode)
+        answer = reply.then(encode, plan, form, asked.id)
         try:
             return self._engine.submit(lease, asked, answer)
         except InvalidTensor as error:

@@ -16,6 +16,7 @@ from fastserve.engine.engine import Engine, Lease, Pending
 from fastserve.engine.executor import on_executor_thread
 from fastserve.errors import FastServeError, InvalidTensor, ModelForbidden
 from fastserve.http.message import Reply, Request, Response
+from fastserve.http.recorded import Encode, recorded
 from fastserve.http.routes import Light, Route
 from fastserve.protocols.oip.binary import LENGTH_HEADER
 from fastserve.protocols.oip.decode import decode_infer, known, located
@@ -77,7 +78,10 @@ class Inference:
             asked, form, order = decode_infer(request, plan)
         except FastServeError:  # it may be another kind of body; if not, it is read again, and told again what is wrong
             return self._read(lease, request, reply, self._submit, dicts=False)
-        answer = reply.then(encode_infer, plan, form, asked.id)
+        encode: Encode = encode_infer
+        if lease.recording is not None:  # it may give the request an id, which its answer has then
+            encode = recorded(lease.recording, asked, request.headers, encode)
+        answer = reply.then(encode, plan, form, asked.id)
         if self._tracing.active:
             answer = self._tracing.traced(lease, asked, answer)
         try:
@@ -135,8 +139,11 @@ class Inference:
         """What a URL named is there, as the body of `request`."""
         return then(lease, request, read_elsewhere(request, lease, found, dicts=dicts), reply)
 
-    def _submit(self, lease: Lease, _: Request, question: Question, reply: Reply) -> Pending | None:
-        answer = reply.then(_encoded, question)
+    def _submit(self, lease: Lease, request: Request, question: Question, reply: Reply) -> Pending | None:
+        encode: Encode = _encoded
+        if lease.recording is not None:
+            encode = recorded(lease.recording, question.infer, request.headers, encode, question.told_id)
+        answer = reply.then(encode, question)
         if self._tracing.active:
             answer = self._tracing.traced(lease, question.infer, answer)
         try:

@@ -5,6 +5,7 @@ Pure.
 
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -36,6 +37,10 @@ class Question(Protocol):
     def infer(self) -> InferRequest:
         """What the engine is asked."""
 
+    @property
+    def told_id(self) -> str:
+        """The id that its answer has; empty where that is the engine's request's."""
+
     def located(self, error: InvalidTensor) -> InvalidTensor:
         """An error of the engine, told of the place in the body."""
 
@@ -53,6 +58,7 @@ class TensorQuestion(Struct, frozen=True):
     plan: InferPlan
     form: Form
     order: tuple[str, ...]
+    told_id: str = ""
 
     def located(self, error: InvalidTensor) -> InvalidTensor:
         """See Question."""
@@ -74,6 +80,12 @@ class PlainQuestion(Struct, frozen=True):
     plan: PlainPlan
     id: bytes
     began: bytes
+
+    @property
+    def told_id(self) -> str:
+        """See Question."""
+        told = msgspec.json.decode(self.id)
+        return told if isinstance(told, str) else self.id.decode()
 
     def located(self, error: InvalidTensor) -> InvalidTensor:
         """See Question."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from fastserve._ext import jsonwrite
 from fastserve.errors import ErrorCode, FastServeError
 from fastserve.http.message import Headers, Response
+from fastserve.http.recorded import ID_HEADER, told_id
 from fastserve.http.status import STATUS, error_headers
 from fastserve.types import DType, Tensor
 
@@ -20,12 +21,16 @@ JSON: Headers = [("content-type", "application/json")]
 Status = Literal["Success", "BadRequest", "InternalError"]
 HTTP_STATUS: dict[Status, int] = {"Success": 200, "BadRequest": 400, "InternalError": 500}
 
+MAX_IDS = 32
+"""Of more predictions no ids are told: they stand in a header."""
+
 PASSING = (ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED)
 """What may be well a moment later: told by its own status, so that balancers and clients see it."""
 
 
 class Prediction(Struct, frozen=True):
-    """One prediction, or why there is none. `error`: what was wrong inside, for the answer's status."""
+    """One prediction, or why there is none. `error`: what was wrong inside, for the answer's status.
+    `prediction_id`: that it is kept under."""
 
     status: Status
     model_name: str
@@ -34,6 +39,7 @@ class Prediction(Struct, frozen=True):
     values: tuple[Tensor, ...] = ()
     error_message: str | None = None
     error: FastServeError | None = None
+    prediction_id: str = ""
 
 
 def encode_one(prediction: Prediction) -> Response:
@@ -41,13 +47,16 @@ def encode_one(prediction: Prediction) -> Response:
     error = prediction.error
     if error is not None and error.code in PASSING:
         return Response(STATUS[error.code], [*JSON, *error_headers(error)], encoded(prediction))
-    return Response(HTTP_STATUS[prediction.status], JSON, encoded(prediction))
+    headers = [*JSON, told_id(prediction.prediction_id)] if prediction.prediction_id else JSON
+    return Response(HTTP_STATUS[prediction.status], headers, encoded(prediction))
 
 
 def encode_many(predictions: list[Prediction], duration_ms: int) -> Response:
     """The answer to POST predict: 200 whatever the single ones came to."""
     body = b",".join(map(encoded, predictions))
-    return Response(200, JSON, b'{"predictions":[%b],"duration_ms":%d}' % (body, duration_ms))
+    ids = [told_id(prediction.prediction_id)[1] for prediction in predictions]
+    headers = [*JSON, (ID_HEADER, ",".join(ids))] if any(ids) and len(ids) <= MAX_IDS else JSON
+    return Response(200, headers, b'{"predictions":[%b],"duration_ms":%d}' % (body, duration_ms))
 
 
 def encoded(prediction: Prediction) -> bytes:

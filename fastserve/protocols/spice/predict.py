@@ -65,8 +65,15 @@ class Item:
     """One prediction. `done` is called exactly once, from any thread."""
 
     def __init__(
-        self, engine: Engine, model: str, deadline_ns: int, budget: Budget, done: Callable[[Prediction], None]
+        self,
+        engine: Engine,
+        model: str,
+        deadline_ns: int,
+        budget: Budget,
+        done: Callable[[Prediction], None],
+        given_id: str = "",
     ) -> None:
+        """`given_id`: that the prediction is to be kept under."""
         self.model = model
         self.lease: Lease | None = None
         self._engine = engine
@@ -80,6 +87,8 @@ class Item:
         self._values: list[Tensor] = []
         self._starts: Iterator[int] = iter(())
         self._first = True
+        self._given_id = given_id
+        self._prediction_id = ""
 
     def start(self) -> None:
         """Begin; what can be done at once is done on this thread."""
@@ -128,6 +137,8 @@ class Item:
             self._finish()
             return
         mapping = _mapping(lease, table)
+        if lease.recording is not None:
+            self._prediction_id = lease.recording.begin(InferRequest({}), self._given_id)
         self._starts = iter(mapping.starts(table))
         self._ask(lease, mapping, table, output, next(self._starts))
 
@@ -154,6 +165,7 @@ class Item:
 
         def take(outcome: InferResult | FastServeError) -> None:
             self._take(outcome, output)
+            self._note(lease, request, outcome, start, mapping.starts(table), table.rows)
             following = next(self._starts, None)
             if following is None:
                 self._finish()
@@ -176,8 +188,22 @@ class Item:
         with np.errstate(over="ignore"):
             self._values.append(np.ascontiguousarray(values, dtype=np.float32))
 
+    def _note(
+        self,
+        lease: Lease,
+        request: InferRequest,
+        outcome: InferResult | FastServeError,
+        start: int,
+        starts: range,
+        rows: int,
+    ) -> None:
+        """Keep what a piece came to: a record for each row, or for each run where runs are not made of rows."""
+        if self._prediction_id and lease.recording is not None and isinstance(outcome, InferResult):
+            first, of = (start, rows) if lease.batching.batchable else (starts.index(start), len(starts))
+            lease.recording.note(self._prediction_id, request, outcome, first, of)
+
     def _finish(self) -> None:
-        self._tell("Success", values=tuple(self._values))
+        self._tell("Success", values=tuple(self._values), prediction_id=self._prediction_id)
 
     def _fail(self, error: FastServeError) -> None:
         """As the contract's table has it."""

@@ -14,6 +14,7 @@ from fastserve.engine.engine import Engine
 from fastserve.engine.state import Outcome
 from fastserve.errors import FastServeError, InvalidRequest, ModelForbidden, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Pending, Reply, Request, Response
+from fastserve.http.recorded import given_id
 from fastserve.http.routes import Route
 from fastserve.limits import MAX_PREDICTIONS
 from fastserve.protocols.spice import answers, errors, listing
@@ -77,7 +78,8 @@ class Spice:
                 reply.subject = item.lease.subject
             reply.send(answers.encode_one(prediction))
 
-        item = Item(self._engine, request.params["model"], request.deadline_ns, Budget(), done)
+        given = given_id(request.headers)
+        item = Item(self._engine, request.params["model"], request.deadline_ns, Budget(), done, given)
         item.start()
         return None if reply.done else item
 

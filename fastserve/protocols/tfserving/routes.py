@@ -19,6 +19,7 @@ from fastserve.errors import (
 )
 from fastserve.http.cors import MAX_AGE
 from fastserve.http.message import Pending, Reply, Request, Response
+from fastserve.http.recorded import Encode, recorded
 from fastserve.http.routes import Route
 from fastserve.protocols.tfserving import classify, codec, errors, schema
 from fastserve.protocols.tfserving.examples import check_examples
@@ -78,8 +79,11 @@ class TfServing:
         reply.subject = lease.subject
         plan = lease.codecs.get("tfserving") or _plan(lease)
         infer, style = codec.decode_predict(request, plan)
+        encode: Encode = codec.encode_predict
+        if lease.recording is not None:
+            encode = recorded(lease.recording, infer, request.headers, encode)
         try:
-            return self._engine.submit(lease, infer, reply.then(codec.encode_predict, plan, style))
+            return self._engine.submit(lease, infer, reply.then(encode, plan, style))
         except InvalidTensor as error:
             raise error.at(codec.path_of(error.path, plan, style)) from error
 
@@ -100,8 +104,11 @@ class TfServing:
         reply.subject = lease.subject
         plan = lease.codecs.get(verb) or _examples_plan(lease, verb)
         infer, count = classify.decode_examples(request, plan)
+        encode: Encode = classify.encode_examples
+        if lease.recording is not None:
+            encode = recorded(lease.recording, infer, request.headers, encode)
         try:
-            return self._engine.submit(lease, infer, reply.then(classify.encode_examples, plan, count, request.path))
+            return self._engine.submit(lease, infer, reply.then(encode, plan, count, request.path))
         except InvalidTensor as error:
             raise error.at("$.examples") from error
 

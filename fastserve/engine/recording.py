@@ -1,0 +1,160 @@
+"""The server's own predictions on their way to the prediction log, where that is asked for.
+
+What an answer waits for is one append to a queue; all else happens on a thread that stands back.
+
+Thread: `begin` and `note` on any; the recorder's own makes frames and gives them to the log's writer. Memory: bounded in
+requests and in bytes; what there is no room for, here or in the log, is counted and not kept.
+"""
+
+import logging
+import os
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+from fastserve.clock import Clock, wall_ns
+from fastserve.engine.own_rows import Origin, Shown, encode, is_kept, own_rows, rows_in
+from fastserve.engine.scheduling import stand_back
+from fastserve.errors import FastServeError
+from fastserve.metrics import Metrics
+from fastserve.store.frames import Kind
+from fastserve.store.writer import Writer
+from fastserve.types import InferRequest, InferResult, Tensor
+
+MAX_WAITING = 4096
+MAX_WAITING_BYTES = 32 << 20
+MAX_ROWS = 4096
+"""A request with more rows is not kept."""
+MAX_ID_CHARS = 512
+
+Entry = tuple[Shown, Origin, dict[str, Tensor], dict[str, Tensor], int]
+"""Of which version, id and time, inputs, outputs, bytes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """One process's way from answers to the log. Its thread starts with the first prediction."""
+
+    def __init__(self, writer: Writer, metrics: Metrics, wall: Clock = wall_ns) -> None:
+        self._writer = writer
+        self._wall = wall
+        self._waiting: deque[Entry] = deque()
+        self._waiting_bytes = 0
+        self._lock = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._prefix = os.urandom(10).hex()
+        self._numbers = count(1)
+        text = "The server's own predictions that were given to the prediction log."
+        self._kept = metrics.counter("fastserve_predictions_recorded_total", text, {})
+        self._dropped = {
+            reason: metrics.counter(
+                "fastserve_predictions_not_recorded_total", "Those that were not.", {"reason": reason}
+            )
+            for reason in ("busy", "large", "failed")
+        }
+
+    def new_id(self) -> str:
+        """An id that nobody else makes, in whichever process."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+    def put(
+        self,
+        shown: Shown,
+        prediction_id: str,
+        inputs: dict[str, Tensor],
+        outputs: dict[str, Tensor],
+        first: int = 0,
+        of: int = 0,
+    ) -> None:
+        """Keep it, if there is room."""
+        rows = rows_in(shown, inputs)
+        if not 0 < rows <= MAX_ROWS:
+            self._dropped["large"].add(rows > 0)
+            return
+        inputs = {name: tensor for name, tensor in inputs.items() if is_kept(tensor, rows)}
+        size = sum(tensor.nbytes for part in (inputs, outputs) for tensor in part.values())
+        origin = Origin(prediction_id, self._wall(), first, of or rows)
+        entry = (shown, origin, inputs, outputs, size)
+        with self._lock:
+            if self._closing or len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+                self._dropped["busy"].add(1)
+                return
+            self._waiting.append(entry)
+            self._waiting_bytes += size
+            if len(self._waiting) == 1:
+                self._lock.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="recorder", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Give the log what waits, and end."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _serve(self) -> None:
+        stand_back()
+        while True:
+            with self._lock:
+                while not self._waiting and not self._closing:
+                    self._lock.wait()
+                if not self._waiting:
+                    return
+                entry = self._waiting.popleft()
+                self._waiting_bytes -= entry[-1]
+            try:
+                self._store(entry)
+            except (
+                Exception
+            ):  # the thread's edge: one prediction that cannot be kept must not end the keeping of others
+                _log.exception("a prediction could not be kept")
+                self._dropped["failed"].add(1)
+            del entry  # what it holds must not live until the next one comes
+
+    def _store(self, entry: Entry) -> None:
+        shown, origin, inputs, outputs, _ = entry
+        rows = own_rows(shown, origin, inputs, outputs)
+
+        def done(error: FastServeError | None) -> None:
+            (self._kept if error is None else self._dropped["failed"]).add(1)
+
+        try:
+            self._writer.append([(Kind.OWN, encode(rows))], done, rows.count)
+        except FastServeError:  # there is no room, or the disk refuses: its own log says so
+            self._dropped["busy"].add(1)
+
+
+class Recording:
+    """What of one version's predictions is kept. `fraction`: of the requests."""
+
+    def __init__(
+        self, recorder: Recorder, shown: Shown, fraction: float, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._recorder = recorder
+        self._shown = shown
+        self._fraction = fraction
+        self._chance = chance
+
+    def begin(self, asked: InferRequest, given: str) -> str:
+        """The id that this prediction is kept under; empty where it is not. `given`: one that the client wants.
+
+        Else it is the request's own, if that can be one; a request without one is given what is made up here.
+        """
+        if self._fraction < 1 and self._chance() >= self._fraction:
+            return ""
+        prediction_id = given or asked.id
+        if not 0 < len(prediction_id) <= MAX_ID_CHARS or "\0" in prediction_id:
+            prediction_id = self._recorder.new_id()
+        asked.id = asked.id or prediction_id
+        return prediction_id
+
+    def note(self, prediction_id: str, asked: InferRequest, result: InferResult, first: int = 0, of: int = 0) -> None:
+        """It was answered. `first`, `of`: the place of its rows among those that have one id, and how many these are."""
+        self._recorder.put(self._shown, prediction_id, asked.inputs, result.outputs, first, of)
