@@ -147,7 +147,13 @@ class FullEngine:
         signature = Signature((TensorSpec("x", DType.FLOAT, (-1,)),), (TensorSpec("y", DType.FLOAT, (-1,)),))
         config = ModelConfig(name="m", dataset="d")
         return SimpleNamespace(
-            signature=signature, config=config, codecs={}, batching=Batching(True, ""), version=1, subject=("m", "1")
+            recording=None,
+            signature=signature,
+            config=config,
+            codecs={},
+            batching=Batching(True, ""),
+            version=1,
+            subject=("m", "1"),
         )
 
     def submit(self, _: Any, request: InferRequest, answer: Callable[[InferResult | FastServeError], None]) -> None:
