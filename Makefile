@@ -17,11 +17,11 @@ MICRO := -m pytest bench/micro -q --benchmark-enable --benchmark-only --benchmar
 demo: .make/demo
 	@exec $(BIN)/fastserve demo
 
-test: .make/test .make/ext
+test: .make/test .make/ext .make/sdks
 	$(BIN)/python -m pytest
 
 # Formatting, lints, types, then all tests (those of the layers and of the native interfaces among them).
-check: .make/test .make/ext
+check: .make/test .make/ext .make/sdks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -103,6 +103,11 @@ $(BIN)/python:
 	@echo "installing the test environment into .venv (compiles the native code, about a minute) ..."
 	@flock build/.lock $(PIP) -e '.[test]'
 	@rm -f .make/demo; touch $@
+
+# Official clients that are tested with, each in an environment of its own: ten seconds.
+.make/sdks: tests/support/sdks.py .make/test
+	$(BIN)/python -m tests.support.sdks
+	@touch $@
 
 .make/ext: $(NATIVE) .make/test
 	flock build/.lock $(BIN)/python setup.py -q build_ext --inplace

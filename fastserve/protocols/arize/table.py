@@ -76,8 +76,9 @@ class Records:
 
     @property
     def _has_prediction(self) -> bool:
-        columns = self._columns
-        return self._labels.predict or bool(columns.features or columns.embeddings)
+        """A late actual may come with its features once more: no new prediction, which would take the first one's place."""
+        columns, labels = self._columns, self._labels
+        return labels.predict or (not labels.have_actuals and bool(columns.features or columns.embeddings))
 
     @property
     def _has_actual(self) -> bool:

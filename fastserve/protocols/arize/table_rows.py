@@ -75,11 +75,15 @@ class _Slice:
         for i, place in enumerate(self._places(origin)):
             moment = times[i] if times else None
             predicted, happened = self._predicted[i], self._happened[i]
-            if self._has_prediction and (predicted is not None or not self._has_actual):
+            alone = happened is None and (bool(features[i]) or not shap[i])
+            if self._has_prediction and (predicted is not None or alone):
                 answer = predicted or NO_ANSWER
                 yield row(place, "prediction", moment, None, answer, features[i], tags[i], {}, extras[i])
-            if happened is not None or (tags[i] and not self._has_prediction):
-                yield row(place, "actual", moment, None, happened or NO_ANSWER, {}, tags[i], {}, {})
+            if self._has_prediction and happened is not None:
+                yield row(place, "actual", moment, None, happened, {}, tags[i], {}, {})
+            elif not self._has_prediction and (happened is not None or tags[i]):
+                answer = happened or NO_ANSWER
+                yield row(place, "actual", moment, None, answer, features[i], tags[i], {}, extras[i])
             if shap[i]:
                 yield row(place, "importance", moment, None, NO_ANSWER, {}, {}, shap[i], {})  # type: ignore[arg-type]
 

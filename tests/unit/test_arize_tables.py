@@ -1,0 +1,483 @@
+"""Tables of records: what is kept of each column, and tables made to hurt."""
+
+import json
+from base64 import b64encode
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastserve.errors import FastServeError
+from fastserve.http.status import STATUS
+from fastserve.protocols.arize import arrow
+from fastserve.protocols.arize.frame import Head, pack
+from fastserve.protocols.arize.reader import read_table
+from fastserve.protocols.arize.rules import Limits
+from fastserve.protocols.arize.table import Records
+from fastserve.protocols.arize.table_schema import SCHEMA, message
+from fastserve.store.frames import Frame, Kind
+from fastserve.store.journal import SEQ_STEP
+from fastserve.store.rows import Row
+
+NOW_NS = 1_795_000_000_000_000_000
+NOW_S = NOW_NS // 10**9
+NUMERIC, SCORED, RANKING, MULTI_CLASS = 2, 4, 5, 8
+
+CONSTANTS = {"model_id": 1, "model_version": 2, "batch_id": 3}
+TEXTS = {
+    "prediction_id": 1,
+    "timestamp": 3,
+    "prediction_label": 4,
+    "prediction_score": 5,
+    "actual_label": 6,
+    "actual_score": 7,
+    "actual_numeric_sequence": 10,
+    "environment_column": 12,
+    "version_column": 13,
+    "batch_column": 14,
+    "prediction_group_id": 15,
+    "rank": 16,
+    "retrieved_document_ids": 23,
+    "threshold_scores": 24,
+}
+LISTS = {"features": 2, "tags": 9}
+BOXES = {"prediction_boxes": 18, "actual_boxes": 19, "prediction_segments": 25, "actual_instances": 28}
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number: int, value: bytes | str | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def schema(model_type: int = SCORED, environment: int = 3, **columns: Any) -> bytes:
+    """public.Schema by hand."""
+    constants = b"".join(field(number, columns.pop(name, "")) for name, number in CONSTANTS.items())
+    constants += field(4, environment) + field(5, model_type)
+    body = b""
+    for name, value in columns.items():
+        if name in TEXTS:
+            body += field(TEXTS[name], value)
+        elif name in LISTS:
+            body += b"".join(field(LISTS[name], one) for one in value)
+        elif name == "shap_values":
+            body += b"".join(field(8, field(1, key) + field(2, one)) for key, one in value.items())
+        elif name == "embeddings":
+            for key, parts in value.items():
+                body += field(17, field(1, key) + field(2, b"".join(field(i, one) for i, one in parts.items())))
+        elif name in BOXES:
+            body += field(BOXES[name], b"".join(field(i, one) for i, one in value.items()))
+        else:
+            body += field(
+                {"prompt_template": 20, "llm_config": 21}[name], b"".join(field(i, one) for i, one in value.items())
+            )
+    return field(1, constants) + field(4, body)
+
+
+def stream(table: pa.Table, told: bytes | None, options: Any = None, batch_rows: int | None = None) -> bytes:
+    metadata = {} if told is None else {b"arize-schema": b64encode(told)}
+    table = table.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=batch_rows)
+    return sink.getvalue().to_pybytes()
+
+
+def kept(body: bytes) -> list[Row]:
+    records = Records(body)
+    records.check(NOW_NS, Limits())
+    return list(read_table(Frame(Kind.ARROW, 77, 1000, pack(Head("s", "made"), body))))
+
+
+def one(columns: dict[str, Any], batch_rows: int | None = None, **told: Any) -> list[Row]:
+    told = {"model_id": "m", **told}
+    if "prediction_id" not in told and "id" not in columns:
+        columns = {"id": pa.array([f"p{i}" for i in range(len(next(iter(columns.values()))))]), **columns}
+    if "id" in columns:
+        told = {"prediction_id": "id", **told}
+    return kept(stream(pa.table(columns), schema(**told), batch_rows=batch_rows))
+
+
+def feature(array: Any) -> list[Any]:
+    return [row.features.get("f") for row in one({"f": array}, features=["f"])]
+
+
+@pytest.mark.parametrize(
+    ("array", "values"),
+    [
+        (pa.array([1, None, -(2**63)]), [1, None, -(2**63)]),
+        (pa.array([2**63 - 1], pa.uint64()), [2**63 - 1]),
+        (pa.array([0.5, None, float("nan"), float("inf")]), [0.5, None, None, float("inf")]),
+        (pa.array([0.5], pa.float32()), [0.5]),
+        (pa.array(np.float16([0.5])), [0.5]),
+        (pa.array([Decimal("1.50")]), [1.5]),
+        (pa.array([True, False, None]), ["True", "False", None]),
+        (pa.array(["a", "", None]), ["a", "", None]),
+        (pa.array(["a"], pa.large_string()), ["a"]),
+        (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
+        (pa.array([1, 2]).dictionary_encode(), [1, 2]),
+        (pa.array([["a", None, "b"], None, []]), [["a", "b"], None, []]),
+        (pa.array([[1.0, None], [2.0]]), [[1.0, float("nan")], [2.0]]),
+        (pa.array([[1, 2]], pa.list_(pa.int64(), 2)), [[1.0, 2.0]]),
+        (pa.array([None, None]), [None, None]),
+        (pa.array([datetime(2026, 1, 2, tzinfo=UTC)]), ["2026-01-02 00:00:00.000000Z"]),
+        (pa.array([date(2026, 1, 2)]), ["2026-01-02"]),
+    ],
+)
+def test_features_of_each_type(array: Any, values: list[Any]) -> None:
+    assert repr(feature(array)) == repr(values)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([{"a": 1}]),
+        pa.array([b"bytes"]),
+        pa.array([[["deep"]]]),
+        pa.array([[{"a": 1}]]),
+        pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    ],
+)
+def test_features_of_no_kind(array: Any) -> None:
+    with pytest.raises(FastServeError, match=r"^invalid feature type$"):
+        feature(array)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [pa.array([2**63], pa.uint64()), pa.array(["a\0"]), pa.array([["\0"]]), pa.array([[0.5] * 20_001])],
+)
+def test_features_that_cannot_be_kept(array: Any) -> None:
+    with pytest.raises(FastServeError, match='column "f"'):
+        feature(array)
+
+
+def test_parts_of_a_row() -> None:
+    rows = one(
+        {
+            "id": ["a", "b", None],
+            "said": ["x", "y", None],
+            "score": [0.5, 0.25, None],
+            "was": ["x", None, None],
+            "shap": [0.1, None, None],
+            "tag": [1, 2, 3],
+            "f": ["q", None, "r"],
+        },
+        prediction_label="said",
+        prediction_score="score",
+        actual_label="was",
+        shap_values={"f": "shap"},
+        tags=["tag"],
+        features=["f"],
+        model_version="v",
+    )
+    assert [(row.prediction_id, row.kind, row.label_cat, row.score) for row in rows] == [
+        ("a", "prediction", "x", 0.5),
+        ("a", "actual", "x", None),
+        ("a", "importance", None, None),
+        ("b", "prediction", "y", 0.25),
+        ("made-2", "prediction", None, None),
+    ]
+    assert [row.tags for row in rows] == [{"tag": 1}, {"tag": 1}, {}, {"tag": 2}, {"tag": 3}]
+    assert rows[-1].features == {"f": "r"}
+    assert rows[2].importances == {"f": 0.1}
+    assert {(row.space, row.version, row.environment, row.ts_ns, row.ingest_ns) for row in rows} == {
+        ("s", "v", "production", 77, 77)
+    }
+
+
+def test_late_actuals_with_features_are_no_new_predictions() -> None:
+    rows = one({"was": ["x", None], "f": [1, 2], "tag": ["t", "t"]}, actual_label="was", features=["f"], tags=["tag"])
+    assert [(row.prediction_id, row.kind, row.label_cat) for row in rows] == [
+        ("p0", "actual", "x"),
+        ("p1", "actual", None),
+    ]
+
+
+def test_late_importances() -> None:
+    (row,) = one({"shap": [0.5]}, shap_values={"f": "shap"})
+    assert (row.kind, row.importances) == ("importance", {"f": 0.5})
+
+
+def test_ids_are_made_for_predictions_without_one() -> None:
+    rows = one({"f": [1, 2]}, features=["f"], prediction_id="")
+    assert [row.prediction_id for row in rows] == ["made-0", "made-1"]
+    rows = one({"id": ["x", ""], "f": [1, 2]}, features=["f"])
+    assert [row.prediction_id for row in rows] == ["x", "made-1"]
+
+
+def test_rows_have_seqs_of_their_own() -> None:
+    rows = one({"f": list(range(3000))}, batch_rows=700, features=["f"])
+    assert [row.seq for row in rows] == [1000 + i * SEQ_STEP for i in range(3000)]
+    assert [row.features["f"] for row in rows] == list(range(3000))
+    assert len({row.digest for row in rows}) == 3000
+
+
+@pytest.mark.parametrize(
+    ("array", "expected_ns"),
+    [
+        (pa.array([NOW_S - 5]), NOW_NS - 5 * 10**9),
+        (pa.array([NOW_S - 5.5]), NOW_NS - 55 * 10**8),
+        (pa.array([NOW_NS // 1000 - 5], pa.timestamp("us")), NOW_NS - 5000),
+        (pa.array([NOW_NS - 5], pa.timestamp("ns", "Europe/Berlin")), NOW_NS - 5),
+        (pa.array([NOW_S // 86_400], pa.date32()), NOW_S // 86_400 * 86_400 * 10**9),
+        (pa.array([None], pa.int64()), 77),
+        (pa.array([None]), 77),
+        (pa.array([float("nan")]), 77),
+    ],
+)
+def test_times(array: Any, expected_ns: int) -> None:
+    (row,) = one({"t": array, "f": [1]}, timestamp="t", features=["f"])
+    assert row.ts_ns == expected_ns
+
+
+@pytest.mark.parametrize(
+    "array",
+    [pa.array([NOW_S - 91 * 86_400]), pa.array([NOW_S + 90_000]), pa.array([0.0]), pa.array([date(2020, 1, 1)])],
+)
+def test_times_out_of_range(array: Any) -> None:
+    with pytest.raises(FastServeError, match=r"^timestamp must range from now back to T-90 days$"):
+        one({"t": array, "f": [1]}, timestamp="t", features=["f"])
+
+
+@pytest.mark.parametrize("array", [pa.array(["now"]), pa.array([2**62]), pa.array([[1]])])
+def test_columns_that_are_no_times(array: Any) -> None:
+    with pytest.raises(FastServeError, match='column "t"'):
+        one({"t": array, "f": [1]}, timestamp="t", features=["f"])
+
+
+def test_columns_of_versions_environments_and_batches() -> None:
+    rows = one(
+        {"f": [1, 2], "v": ["v1", None], "e": ["TRAINING", None], "b": ["b1", None]},
+        features=["f"],
+        version_column="v",
+        environment_column="e",
+        batch_column="b",
+        model_version="v0",
+        batch_id="b0",
+        environment=2,
+    )
+    assert [(row.version, row.environment, row.batch_id) for row in rows] == [
+        ("v1", "training", "b1"),
+        ("v0", "validation", "b0"),
+    ]
+    with pytest.raises(FastServeError, match='got "corpus"'):
+        one({"f": [1], "e": ["corpus"]}, features=["f"], environment_column="e")
+
+
+CLASSES = [[{"class_name": "a", "score": 0.25}, {"class_name": "b", "score": 0.75}], None]
+
+
+def said(rows: list[Row], kind: str = "prediction") -> list[tuple[Any, Any, Any, Any]]:
+    return [
+        (row.label_num, row.label_cat, row.score, row.label_json and json.loads(row.label_json))
+        for row in rows
+        if row.kind == kind
+    ]
+
+
+def test_labels_of_each_kind_of_model() -> None:
+    assert said(one({"y": [1, 2]}, model_type=NUMERIC, prediction_label="y")) == [
+        (1.0, None, None, None),
+        (2.0, None, None, None),
+    ]
+    assert said(one({"y": [True, False]}, prediction_label="y"))[0][1] == "True"
+    assert said(one({"s": [0.5]}, prediction_score="s")) == [(None, None, 0.5, None)]
+    scores = {"multi_class": {"single_label": {"prediction_scores": {"a": 0.25, "b": 0.75}}}}
+    assert said(one({"y": CLASSES, "f": [1, 2]}, model_type=MULTI_CLASS, prediction_score="y")) == [
+        (None, "b", 0.75, scores),
+        (None, None, None, None),
+    ]
+    both = one({"y": CLASSES[:1], "t": CLASSES[:1]}, model_type=MULTI_CLASS, prediction_score="y", threshold_scores="t")
+    assert said(both)[0][3]["multi_class"]["multi_label"]["prediction_threshold_scores"]["a"] == {
+        "prediction_score": 0.25,
+        "threshold_score": 0.25,
+    }
+
+
+def test_boxes_and_polygons() -> None:
+    columns = {"c": [[[1.0, 2.0, 3.0, 4.0]], None], "k": [["dog"], None], "s": [[0.5], None]}
+    parts = {1: "c", 2: "k", 3: "s"}
+    box = {"coordinates": [1.0, 2.0, 3.0, 4.0], "category": "dog", "score": 0.5}
+    rows = one(columns, prediction_boxes=parts)
+    assert said(rows)[0] == (None, None, None, {"object_detection": {"bounding_boxes": [box]}})
+    rows = one(columns, actual_instances={1: "c", 3: "k", 4: "s"})
+    assert said(rows, "actual") == [
+        (None, None, None, {"cv_label": {"actual_instance_segmentation_label": {"polygons": [box]}}})
+    ]
+
+
+def test_what_a_language_model_was_given() -> None:
+    (row,) = one(
+        {"x": ["hi"], "m": ["x-1"], "p": [{"temperature": 0.5}], "d": [["1", "2"]]},
+        embeddings={"prompt": {2: "x"}},
+        llm_config={1: "m", 2: "p"},
+        retrieved_document_ids="d",
+    )
+    assert row.features == {"prompt": []}
+    assert row.extras == {
+        "prompt": {"raw_data": ["hi"]},
+        "$llm_fields": {"llm_model_name": "x-1", "llm_params": {"temperature": 0.5}},
+        "$retrieved_document_ids": ["1", "2"],
+    }
+
+
+GOOD = pa.table({"id": ["a"], "f": [1]})
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"model_id": "m"}, "log must include prediction or actual"),
+        ({"model_id": "m", "features": ["gone"]}, 'column "gone"'),
+        ({"features": ["f"]}, "arize-schema model_id"),
+        ({"model_id": "m", "features": ["f"], "environment": 4}, "training, validation or production"),
+        ({"model_id": "x" * 513, "features": ["f"]}, "512"),
+        ({"model_id": "m", "features": ["f"] * 5000}, "at most 4096"),
+        ({"model_id": "m", "actual_label": "f", "prediction_id": ""}, "each row belongs to"),
+        ({"model_id": "m", "shap_values": {"f": "id"}}, "expected numbers"),
+        ({"model_id": "m", "embeddings": {"e": {1: "f"}}}, "lists of numbers"),
+        ({"model_id": "m", "prediction_score": "id"}, "expected numbers"),
+        ({"model_id": "m", "prediction_score": "f", "model_type": MULTI_CLASS}, "class_name"),
+    ],
+)
+def test_tables_that_are_refused(told: dict[str, Any], message: str) -> None:
+    with pytest.raises(FastServeError, match=message):
+        kept(stream(GOOD, schema(**{"prediction_id": "id", **told})))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (None, "got none"),
+        (b"\xff\xff", "cut"),
+        (b"\x0a\x05a", "cut"),
+        (field(1, field(1, "m")), "another kind of schema"),
+        (field(4, 7), "another type"),
+        (b"\x80" * 20, "without end"),
+        (field(4, field(2, "a\0b")), "NUL"),
+        (field(4, field(2, b"\xff")), "utf-8"),
+        (b"\x0b", "no protobuf"),
+    ],
+)
+def test_schemas_that_are_none(told: bytes | None, message: str) -> None:
+    with pytest.raises(FastServeError, match=message):
+        Records(stream(GOOD, told))
+
+
+def test_a_schema_must_be_base64() -> None:
+    sink = pa.BufferOutputStream()
+    table = GOOD.replace_schema_metadata({b"arize-schema": b"???"})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(FastServeError, match="base64"):
+        Records(sink.getvalue().to_pybytes())
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_schema_or_a_value_error(data: bytes) -> None:
+    try:
+        message(data, SCHEMA)
+    except ValueError:
+        return
+
+
+TOLD = schema(model_id="m", prediction_id="id", features=["f"])
+
+
+def test_compressed_streams_are_refused() -> None:
+    table = pa.table({"id": ["a"] * 100_000, "f": [1] * 100_000})
+    body = stream(table, TOLD, pa.ipc.IpcWriteOptions(compression="zstd"))
+    with pytest.raises(FastServeError, match="without compression"):
+        Records(body)
+
+
+def test_rows_that_take_no_bytes_are_refused() -> None:
+    table = pa.table({"id": pa.nulls(900_000), "f": pa.nulls(900_000)})
+    with pytest.raises(FastServeError, match="rows"):
+        Records(stream(table, TOLD))
+
+
+def test_texts_that_unfold_are_refused() -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int8()), pa.array(["x" * 100_000]))
+    with pytest.raises(FastServeError, match="far larger"):
+        Records(stream(pa.table({"id": column, "f": column}), TOLD))
+
+
+def test_the_same_bytes_in_many_columns_are_refused() -> None:
+    """Buffers are places in the body: a stream may name one of them for every column."""
+    count, size = 64, 800_000
+    wide = pa.table({f"c{i}": np.full(size // 8, i) for i in range(count)})
+    body = stream(wide, TOLD)
+    for i in range(1, count):
+        at = body.rindex(b"".join(number.to_bytes(8, "little") for number in (size * i, size)))
+        body = body[:at] + bytes(8) + body[at + 8 :]
+    body = body.replace((size * count).to_bytes(8, "little"), size.to_bytes(8, "little"), 1)
+    body = body[: len(body) - size * (count - 1) - 8] + body[-8:]
+    assert pa.ipc.open_stream(body).read_all().nbytes == size * count
+    with pytest.raises(FastServeError, match="several times"):
+        Records(body)
+
+
+@pytest.mark.parametrize("rows", [100, 1])
+def test_a_stream_that_breaks_off_is_refused(rows: int) -> None:
+    table = pa.table({"id": [str(i) for i in range(100)], "f": list(range(100))})
+    body = stream(table, TOLD, batch_rows=rows)
+    assert len(kept(body)) == 100
+    for end in (*range(0, len(body), max(1, len(body) // 200)), len(body) - 1):
+        with pytest.raises(FastServeError):
+            Records(body[:end])
+
+
+def test_columns_with_one_name_are_refused() -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["f", "f"])
+    with pytest.raises(FastServeError, match="twice"):
+        Records(stream(table, TOLD))
+
+
+SOUND = stream(
+    pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "f": pa.array(["u", "v", "u"]).dictionary_encode(),
+            "v": [[1.0, 2.0], [], None],
+            "n": [1, 2, 3],
+        }
+    ),
+    schema(model_id="m", prediction_id="id", features=["f", "v"], prediction_label="n"),
+)
+
+
+@settings(max_examples=300)
+@given(changes=st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_stream_is_kept_or_refused(changes: list[tuple[int, int]]) -> None:
+    body = bytearray(SOUND)
+    for at, byte in changes:
+        body[at] = byte
+    try:
+        kept(bytes(body))
+    except FastServeError as error:
+        refused = error
+    else:
+        return
+    assert STATUS[refused.code] == 400
+
+
+def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(arrow.NeedsExtra, match=r"fastserve\[log\]"):
+        arrow.open_table(SOUND)
