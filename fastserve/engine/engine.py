@@ -77,9 +77,9 @@ class Engine:
         connect: Callable[["Engine"], Control] | None = None,
         log: Writer | None = None,
     ) -> None:
-        """`connect`: makes the control, where the director is in another process. `log`: closed by who made it."""
+        """`connect`: makes the control, where the director is in another process. `log`: the prediction log, closed by who
+        made it; None: there is none."""
         self.log = log
-        """The prediction log; None: there is none."""
         self.metrics = metrics or Metrics()
         self._recorder = None if log is None else Recorder(log, self.metrics)
         self.clock = clock

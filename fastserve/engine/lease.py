@@ -20,7 +20,9 @@ class Lease:
     """Everything about one version that protocols and engine look up per request, laid out once at load.
 
     `config`: what it was loaded with. `slots`: runs at a time, short ones not counted. `file_bytes`: of the model's files,
-    what each process holds of it at least.
+    what each process holds of it at least. `strict`: whether NaN and infinities are refused (`non_finite = "error"`).
+    `rules`: what the configuration says of requests' places in the queue, None for nothing. `recording`: what keeps its
+    predictions, None where nothing does.
     """
 
     __slots__ = (
@@ -76,9 +78,7 @@ class Lease:
         self.config = config
         self.slots = slots
         self.strict = config.non_finite == "error"
-        """Whether NaN and infinities are refused (`non_finite = "error"`)."""
         self.rules = rules
-        """What the configuration says of requests' places in the queue; None for nothing."""
         self.file_bytes = file_bytes
         self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
@@ -88,6 +88,5 @@ class Lease:
         self.answer_headers = [("content-type", "application/json"), ("x-model-version", str(version))]
         self.subject = (model, str(version))
         self.recording: Recording | None = None
-        """What keeps its predictions; None: nothing does."""
         self.codecs: dict[str, Any] = {}
         """What a protocol has worked out for this version, by the protocol's name."""
