@@ -64,7 +64,7 @@ class Line(Struct, frozen=True):
 
 
 class Engine:
-    """All models of one process."""
+    """All models of one process. `datasets`: tables that they are predicted from."""
 
     log_readers: Mapping[int, Callable[[Frame], Iterable[Row]]] = MappingProxyType({})
     """What the prediction log's frames hold, by their kind; whoever knows all protocols sets it."""
@@ -96,7 +96,6 @@ class Engine:
         self._registry = Registry(self._load, self._tell_changed, self._forget)
         self.loader = Loader(self._bring_about)
         self.datasets = Datasets(config.datasets, self.executor.post, clock)
-        """Tables that models are predicted from."""
         self._refreshed: dict[str, Any] = {}
         self._state = State()
         self._at_start: tuple[str, ...] | None = None
