@@ -35,3 +35,27 @@ MAX_CLASSES = 1_000_000
 
 MAX_URL_CHARS = 4096
 """Of a `data_url`."""
+
+MAX_ID_CHARS = 512
+"""Of a prediction's id, a model's, a version's, a batch's or a space's in the prediction log."""
+
+MAX_NAME_CHARS = 1024
+"""Of the name of a feature or a tag."""
+
+MAX_TAG_CHARS = 20_000
+"""Of a tag's value."""
+
+MAX_VALUES = 4096
+"""Features of a record, and tags, and importances."""
+
+MAX_EMBEDDINGS = 30
+"""Of a record."""
+
+MAX_DIMENSIONS = 20_000
+"""Of an embedding."""
+
+MAX_RECORDS = 100_000
+"""Of one POST /v1/bulk or /v1/preprod."""
+
+MAX_TABLE_ROWS = 1_000_000
+"""Of one POST /v1/pandas_arrow."""

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from fastserve.limits import MAX_DIMENSIONS
 from fastserve.store.frames import Frame
 from fastserve.store.journal import SEQ_STEP
 from fastserve.store.rows import Row
@@ -20,7 +21,6 @@ from fastserve.types import DType, Signature, Tensor, TensorSpec
 
 MAX_COLUMNS = 64
 """Of an input whose columns have no names; a wider one is a vector."""
-MAX_DIMENSIONS = 20_000
 MAX_SHOWN = 1024
 """Values of a row's outputs that are kept as JSON."""
 

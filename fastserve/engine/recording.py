@@ -18,6 +18,7 @@ from fastserve.clock import Clock, wall_ns
 from fastserve.engine.own_rows import Origin, Shown, encode, is_kept, own_rows, rows_in
 from fastserve.engine.scheduling import stand_back
 from fastserve.errors import FastServeError
+from fastserve.limits import MAX_ID_CHARS
 from fastserve.metrics import Metrics
 from fastserve.store.frames import Kind
 from fastserve.store.writer import Writer
@@ -27,7 +28,6 @@ MAX_WAITING = 4096
 MAX_WAITING_BYTES = 32 << 20
 MAX_ROWS = 4096
 """A request with more rows is not kept."""
-MAX_ID_CHARS = 512
 
 Entry = tuple[Shown, Origin, dict[str, Tensor], dict[str, Tensor], int]
 """Of which version, id and time, inputs, outputs, bytes."""

@@ -9,12 +9,11 @@ from urllib.parse import quote, unquote
 
 from fastserve.errors import InvalidRequest, quoted
 from fastserve.http.message import HeaderMap, Response
+from fastserve.limits import MAX_ID_CHARS
 from fastserve.types import InferRequest, InferResult
 
 ID_HEADER = "fastserve-prediction-id"
 """Of an answer; in a request: the id that the client wants. Percent-encoded."""
-
-MAX_ID_CHARS = 512
 
 Encode = Callable[..., Response]
 

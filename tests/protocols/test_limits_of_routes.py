@@ -75,7 +75,9 @@ def test_bodies_at_the_limit_and_one_byte_beyond(door: AsgiDoor, path: str, rout
 def test_what_unfolds_without_end_is_refused(door: AsgiDoor, path: str, route: Route):
     assert len(BOMB) < MAX_BODY_BYTES
     assert post(door, path, BOMB, {"content-encoding": "gzip"}).status == 413
-    assert post(door, path, gzip.compress(gzip.compress(b"{}")), {"content-encoding": "gzip, gzip"}).status == 415
+    assert post(door, path, gzip.compress(gzip.compress(b"{}")), {"content-encoding": "gzip, gzip"}).status == (
+        400 if route.scope == "log" else 415  # whose clients know no 415
+    )
 
 
 DEEP = 10_000

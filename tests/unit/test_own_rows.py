@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.engine.own_rows import MAX_DIMENSIONS, Origin, Shown, encode, own_rows, read_own
+from fastserve.engine.own_rows import Origin, Shown, encode, own_rows, read_own
 from fastserve.engine.recording import MAX_ROWS, MAX_WAITING, MAX_WAITING_BYTES, Recorder, Recording
+from fastserve.limits import MAX_DIMENSIONS
 from fastserve.metrics import Metrics
 from fastserve.store.errors import StoreBusy, StoreFull
 from fastserve.store.frames import Frame, Kind

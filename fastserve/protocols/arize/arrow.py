@@ -9,9 +9,9 @@ import struct
 from typing import Any
 
 from fastserve.errors import ErrorCode, FastServeError, InvalidRequest, quoted
+from fastserve.limits import MAX_TABLE_ROWS
 
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-MAX_ROWS = 1_000_000
 SPARE_BYTES = 1 << 20
 """Columns that take no bytes in the stream may take a few."""
 
@@ -58,8 +58,8 @@ def _check_messages(ipc: Any, body: bytes) -> None:
         if kind in (_RECORD_BATCH, _DICTIONARY_BATCH):
             length = _field(metadata, header, 0)
             rows = struct.unpack_from("<q", metadata, length)[0] if length else 0
-            if not 0 <= rows <= min(MAX_ROWS, len(body)):
-                raise InvalidRequest(f"expected at most {min(MAX_ROWS, len(body))} rows in this body, got {rows}")
+            if not 0 <= rows <= min(MAX_TABLE_ROWS, len(body)):
+                raise InvalidRequest(f"expected at most {min(MAX_TABLE_ROWS, len(body))} rows in this body, got {rows}")
             if _field(metadata, header, 3):
                 raise InvalidRequest("expected an Arrow IPC stream without compression, got a compressed one")
 
@@ -90,8 +90,10 @@ def _child(data: bytes, table: int, slot: int) -> int:
 
 
 def _check_size(table: Any, body_bytes: int) -> None:
-    if table.num_rows > min(MAX_ROWS, body_bytes):
-        raise InvalidRequest(f"expected at most {min(MAX_ROWS, body_bytes)} rows in this body, got {table.num_rows}")
+    if table.num_rows > min(MAX_TABLE_ROWS, body_bytes):
+        raise InvalidRequest(
+            f"expected at most {min(MAX_TABLE_ROWS, body_bytes)} rows in this body, got {table.num_rows}"
+        )
     # Not nbytes: that follows offsets, which nobody has looked at yet.
     buffers = (buffer for column in table.columns for chunk in column.chunks for buffer in chunk.buffers())
     if sum(buffer.size for buffer in buffers if buffer is not None) > body_bytes + SPARE_BYTES:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fastserve.errors import quoted
+from fastserve.limits import MAX_DIMENSIONS
 from fastserve.protocols.arize.messages import INVALID_FEATURE
 from fastserve.protocols.arize.protojson import Mistake
 
 Convert = Callable[[Any], list[Any]]
 """A slice of a column to values; None where there is none."""
 
-MAX_LIST_ITEMS = 20_000
 SECOND_NS = 1_000_000_000
 
 
@@ -148,8 +148,8 @@ def check_values(column: Any, name: str) -> None:
             raise Mistake(expected="numbers within int64", got=str(most), path=place(name))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         most = compute.max(compute.list_value_length(column)).as_py() or 0
-        if most > MAX_LIST_ITEMS:
-            raise Mistake(expected=f"at most {MAX_LIST_ITEMS} items in a list", got=str(most), path=place(name))
+        if most > MAX_DIMENSIONS:
+            raise Mistake(expected=f"at most {MAX_DIMENSIONS} items in a list", got=str(most), path=place(name))
         column, kind = compute.list_flatten(column), kind.value_type
     if (types.is_string(kind) or types.is_large_string(kind)) and compute.any(
         compute.match_substring(column, "\0")

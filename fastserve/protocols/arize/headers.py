@@ -5,9 +5,9 @@ Pure. Looking a name up costs a tenth of a microsecond, so the name that today's
 
 from fastserve.errors import quoted
 from fastserve.http.message import HeaderMap
+from fastserve.limits import MAX_ID_CHARS
 from fastserve.protocols.arize.errors import UNREADABLE_HEADERS, Refused
 from fastserve.protocols.arize.protojson import Mistake
-from fastserve.protocols.arize.rules import MAX_ID_CHARS
 
 SPACE_HEADERS = tuple(
     prefix + name

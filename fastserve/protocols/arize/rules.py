@@ -9,6 +9,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from fastserve.limits import (
+    MAX_DIMENSIONS,
+    MAX_EMBEDDINGS,
+    MAX_ID_CHARS,
+    MAX_NAME_CHARS,
+    MAX_TAG_CHARS,
+    MAX_VALUES,
+)
 from fastserve.protocols.arize.messages import EMBEDDING, INVALID_FEATURE, KINDS, LABEL_KINDS
 from fastserve.protocols.arize.protojson import Mistake, Read, below, double, int64, real
 from fastserve.protocols.arize.record import Actual, Embedding, Importances, Label, Prediction, Record, Value, Values
@@ -17,14 +25,6 @@ from fastserve.protocols.arize.times import parse_ns
 NO_PART = "log must include prediction or actual"
 BAD_TIME = "timestamp must range from now back to T-{days} days"
 AHEAD = "timestamp must not be ahead of now"
-
-MAX_ID_CHARS = 512
-MAX_NAME_CHARS = 1024
-MAX_VALUES = 4096
-"""Features of a record, and tags, and importances."""
-MAX_TAG_CHARS = 20_000
-MAX_EMBEDDINGS = 30
-MAX_DIMENSIONS = 20_000
 
 _DAY_NS = 86_400 * 1_000_000_000
 _SOLE = len(KINDS) - 1

@@ -9,13 +9,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from fastserve.errors import FastServeError, InvalidRequest
+from fastserve.limits import MAX_ID_CHARS, MAX_RECORDS
 from fastserve.protocols.arize.frame import Head
 from fastserve.protocols.arize.protojson import Mistake, string, told
 from fastserve.protocols.arize.record import Record, any_json, read_record
 from fastserve.protocols.arize.rows import TRAINING, VALIDATION
-from fastserve.protocols.arize.rules import MAX_ID_CHARS, Limits, check
-
-MAX_RECORDS = 100_000
+from fastserve.protocols.arize.rules import Limits, check
 
 
 class Enclosed(Struct, frozen=True):

@@ -6,6 +6,7 @@ Checked column by column, without an object per row; all or nothing. Thread: any
 from collections.abc import Iterator
 
 from fastserve.errors import InvalidRequest, quoted
+from fastserve.limits import MAX_EMBEDDINGS, MAX_ID_CHARS, MAX_TAG_CHARS, MAX_VALUES
 from fastserve.protocols.arize.arrow import open_table
 from fastserve.protocols.arize.columns import check_values, is_text, kept_values, place, texts, times_ns, vectors
 from fastserve.protocols.arize.frame import Head
@@ -20,14 +21,7 @@ from fastserve.protocols.arize.labels import (
     used_columns,
 )
 from fastserve.protocols.arize.protojson import Mistake
-from fastserve.protocols.arize.rules import (
-    MAX_EMBEDDINGS,
-    MAX_ID_CHARS,
-    MAX_TAG_CHARS,
-    MAX_VALUES,
-    NO_PART,
-    Limits,
-)
+from fastserve.protocols.arize.rules import NO_PART, Limits
 from fastserve.protocols.arize.table_rows import Origin, rows_of_table
 from fastserve.protocols.arize.table_schema import ENVIRONMENTS, Columns, read_schema
 from fastserve.store.rows import Row
