@@ -46,6 +46,8 @@ dataset = "d"
 [[datasets]]
 name = "d"
 from = "d.csv"
+[log]
+directory = "log"
 """
 
 

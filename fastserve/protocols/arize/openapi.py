@@ -3,6 +3,7 @@
 from fastserve.http.operations import (
     ANYTHING,
     STRING,
+    TEXT,
     Answer,
     Described,
     Media,
@@ -150,7 +151,7 @@ OPERATIONS = (
         summary="Log records of training and validation",
         text="A line each: `trainingRecord` or `validationRecord`. All or none of them are stored.",
         parameters=(SPACE,),
-        body=(Media(STRING, {"one": '{"trainingRecord":{"record":{}}}'}, type="application/x-ndjson"),),
+        body=(Media(STRING, {"one": '{"trainingRecord":{"record":{}}}'}, type=TEXT),),
         answers=(Answer(STORED, (EMPTY,)),),
         errors=ERRORS,
     ),
@@ -162,9 +163,9 @@ OPERATIONS = (
         parameters=(SPACE,),
         body=(
             Media(
-                {"type": "string", "contentMediaType": "application/vnd.apache.arrow.stream"},
+                {"type": "string", "format": "binary", "description": "an Arrow IPC stream; any type is taken"},
                 {"nothing": ""},
-                type="application/vnd.apache.arrow.stream",
+                type="application/octet-stream",
             ),
         ),
         answers=(
