@@ -3,6 +3,7 @@
 Thread: any. Memory: the request's tensors are held until it is answered.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
@@ -17,6 +18,9 @@ ID_HEADER = "fastserve-prediction-id"
 
 Encode = Callable[..., Response]
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
+"""What percent-encoding leaves as it is."""
+
 
 class Recording(Protocol):
     """What keeps predictions."""
@@ -30,6 +34,8 @@ class Recording(Protocol):
 
 def told_id(prediction_id: str) -> tuple[str, str]:
     """The header that tells it."""
+    if _PLAIN.fullmatch(prediction_id):
+        return ID_HEADER, prediction_id
     return ID_HEADER, quote(prediction_id.encode("utf-8", "backslashreplace"), safe="")
 
 
