@@ -16,6 +16,7 @@ from fastserve.protocols.oip.tensors import Behind, Hole, InputReader, OutputRea
 from fastserve.types import Tensor
 
 WHITE_SPACE = b" \t\r\n"
+MAX_NAMED = 20
 
 
 class Asked(Struct, frozen=True):
@@ -143,8 +144,10 @@ def _read_inputs(envelope: Envelope) -> None:
             place = entry.behind(envelope.behind_bytes)
             envelope.behind.append(place)
             envelope.behind_bytes += place.size
-    if not envelope.order and envelope.plan.inputs:
-        raise InvalidTensor(expected=f"inputs ({envelope.plan.takes})", got="an empty list", path="$.inputs")
+    missing = [name for name in envelope.plan.inputs if name not in envelope.order]
+    if missing:
+        got = "missing " + ", ".join(map(quoted, missing[:MAX_NAMED])) if envelope.order else "an empty list"
+        raise InvalidTensor(expected=f"all inputs ({envelope.plan.takes})", got=got, path="$.inputs")
 
 
 def _read_outputs(envelope: Envelope) -> None:
