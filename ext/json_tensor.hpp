@@ -281,6 +281,7 @@ class RowReader {
 
     int count = 0;                   // columns
     bool lists = false;              // rows are lists; their columns' readers are made with rank 0
+    bool others = false;             // keys of no column are passed over
     int64_t rows = 0;                // whole rows read; while one is read, its index
     int failed = -1;                 // the column whose value or key is at fault; -1: the row itself
     std::string unknown;             // the key of Fault::unknown_key, escapes undone
@@ -319,13 +320,13 @@ class RowReader {
         }
         if (lists) return read_list(text, p);
         p = skip_space(p + 1, text.end);
-        int keys = 0;
+        known_ = guess_ = 0;
         if (*p == '}') return count == 0 ? p + 1 : missing(text, start);
         for (;;) {
-            p = read_member(text, p, keys++);
+            p = read_member(text, p);
             if (FASTSERVE_UNLIKELY(p == nullptr)) return nullptr;
             p = skip_space(p, text.end);
-            if (*p == '}') return keys == count ? p + 1 : missing(text, start);
+            if (*p == '}') return known_ == count ? p + 1 : missing(text, start);
             if (*p != ',') return text.syntax(p, "expected ',' or '}'");
             p = skip_space(p + 1, text.end);
         }
@@ -355,7 +356,7 @@ class RowReader {
         return text.fail(Fault::list_length, row);
     }
 
-    const char* read_member(Text& text, const char* p, int guess) {
+    const char* read_member(Text& text, const char* p) {
         failed = -1;
         if (*p != '"') return text.syntax(p, "expected a key in quotes");
         Quoted key;
@@ -363,22 +364,25 @@ class RowReader {
         const char* const after = skip_string(text, p);
         if (after == nullptr) return nullptr;
         key.end = after - 1;
-        const int index = find(key, guess);
-        if (index < 0) return text.fail(Fault::unknown_key, p);
-        failed = index;
-        Column& target = column(index);
-        if (target.rows > rows) return text.fail(Fault::duplicate_key, p);
-        ++target.rows;
+        const int index = find(key);
+        if (index < 0 && !others) return text.fail(Fault::unknown_key, p);
+        if (index >= 0) {
+            failed = index;
+            if (column(index).rows > rows) return text.fail(Fault::duplicate_key, p);
+            ++column(index).rows;
+            ++known_;
+            guess_ = index + 1;
+        }
         p = skip_space(after, text.end);
         if (*p != ':') return text.syntax(p, "expected ':' after a key");
         p = skip_space(p + 1, text.end);
-        return target.tensor.read(text, p);
+        return index < 0 ? skip_value(text, p) : column(index).tensor.read(text, p);
     }
 
-    // The key's column; mostly the one at the same place in the row before.
-    int find(const Quoted& key, int guess) {
+    // The key's column; mostly the one behind that of the key before.
+    int find(const Quoted& key) {
         if (!key.has_escape()) {
-            if (guess < count && is(column(guess).name, key)) return guess;
+            if (guess_ < count && is(column(guess_).name, key)) return guess_;
             for (int i = 0; i < count; ++i) {
                 if (is(column(i).name, key)) return i;
             }
@@ -399,6 +403,8 @@ class RowReader {
     }
 
     std::unique_ptr<Column[]> columns_;
+    int known_ = 0;                  // of the row being read: keys that have a column
+    int guess_ = 0;                  // the column that the next key is likely to be
 };
 
 }  // namespace fastserve

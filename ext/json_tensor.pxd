@@ -72,6 +72,7 @@ cdef extern from "json_tensor.hpp" namespace "fastserve" nogil:
     cdef cppclass RowReader:
         int count
         cbool lists
+        cbool others
         int64_t rows
         int failed
         cstring unknown

@@ -435,12 +435,23 @@ cdef class Cursor:
         self.text.at = p
         return array
 
-    def rows(self, tuple names not None, tuple dtypes not None, str path not None):
-        """The list of objects at the cursor, each with exactly `names` as keys: an array [rows, ...] per name."""
+    def rows(
+        self,
+        tuple names not None,
+        tuple dtypes not None,
+        str path not None,
+        bint others=False,
+        bint quoted_floats=False,
+    ):
+        """The list of objects at the cursor, each with `names` as keys: an array [rows, ...] per name.
+
+        `others`: further keys are passed over, else refused.
+        """
         cdef RowReader reader
         cdef const char* p = self.place()
-        self.text.quoted_floats = False
+        self.text.quoted_floats = quoted_floats
         self.prepare_rows(reader, names, dtypes)
+        reader.others = others
         if self.text.end - p > NOGIL_BYTES:
             with nogil:
                 p = reader.read(self.text, p)

@@ -260,10 +260,13 @@ ROW_TOKENS = {
 }
 
 
-def agree_on_rows(text: bytes) -> None:
+OTHER_TOKENS = st.sampled_from(["1", '"]}"', "null", '{"x":[1,{}]}', "[[],[1]]", "true"])
+
+
+def agree_on_rows(text: bytes, others: bool, quoted_floats: bool) -> None:
     names, dtypes = tuple(ROW_DTYPES), tuple(ROW_DTYPES.values())
-    ours = outcome(lambda: Cursor(text).rows(names, dtypes, "$"))
-    theirs = outcome(reference.rows, text, names, dtypes)
+    ours = outcome(lambda: Cursor(text).rows(names, dtypes, "$", others, quoted_floats))
+    theirs = outcome(reference.rows, text, names, dtypes, "$", others, quoted_floats)
     assert ours[0] == theirs[0], (ours, theirs)
     if theirs[0] == "refused":
         assert ours[1].replace('["ids/1"]', ".ids/1") == theirs[1]
@@ -286,10 +289,10 @@ def test_row_objects_are_those_of_the_reference(data: st.DataObject) -> None:
             shape = shapes.get(name, [])
             if data.draw(st.integers(0, 15)) == 0:
                 shape = data.draw(st.lists(st.integers(0, 2), max_size=2))
-            items = np.array([data.draw(ROW_TOKENS.get(name, st.just("1"))) for _ in range(math.prod(shape))], object)
+            items = np.array([data.draw(ROW_TOKENS.get(name, OTHER_TOKENS)) for _ in range(math.prod(shape))], object)
             members.append(json.dumps(name) + ":" + data.draw(laid_out(items.reshape(shape).tolist())))
         texts.append("{" + data.draw(SPACE) + ("," + data.draw(SPACE)).join(members) + "}")
-    agree_on_rows(f"[{','.join(texts)}]".encode())
+    agree_on_rows(f"[{','.join(texts)}]".encode(), data.draw(st.booleans()), data.draw(st.booleans()))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 40])

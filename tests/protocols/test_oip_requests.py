@@ -252,6 +252,11 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, child in children for place in places(child, (*path, key)))]
 
 
+def odd() -> st.SearchStrategy[Any]:
+    """One of them, each its own: what is put there may be damaged next."""
+    return st.sampled_from(ODD).map(copy.deepcopy)
+
+
 @st.composite
 def damaged(draw: st.DrawFn, body: dict[str, Any]) -> Any:
     """The body with one to three things in it left out, put there, or others."""
@@ -265,11 +270,11 @@ def damaged(draw: st.DrawFn, body: dict[str, Any]) -> Any:
         if what == "leave out" and holder:
             holder.pop(last, None) if isinstance(holder, dict) else holder.pop(last)
         elif what == "put there" and isinstance(holder, dict):
-            holder[draw(st.sampled_from(MEMBERS))] = draw(st.sampled_from(ODD))
+            holder[draw(st.sampled_from(MEMBERS))] = draw(odd())
         elif what == "put there":
-            holder.insert(last, draw(st.sampled_from(ODD)))
+            holder.insert(last, draw(odd()))
         else:
-            holder[last] = draw(st.sampled_from(ODD))
+            holder[last] = draw(odd())
     return body
 
 

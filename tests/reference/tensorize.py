@@ -228,7 +228,14 @@ def sole_rows(text: bytes, key: bytes, dtype: DType, path: str = "$") -> Tensor 
     return array if len(members) == 1 else None
 
 
-def rows(text: bytes, names: tuple[str, ...], dtypes: tuple[DType, ...], path: str = "$") -> dict[str, Tensor]:
+def rows(
+    text: bytes,
+    names: tuple[str, ...],
+    dtypes: tuple[DType, ...],
+    path: str = "$",
+    others: bool = False,
+    quoted_floats: bool = False,
+) -> dict[str, Tensor]:
     """As `Cursor.rows`."""
     node = parse(text)
     if node.kind != "[":
@@ -240,8 +247,12 @@ def rows(text: bytes, names: tuple[str, ...], dtypes: tuple[DType, ...], path: s
         here = f"{path}[{index}]"
         for token, value in row.members:
             name = plain(token)
+            if name not in names and others:
+                continue
             if name not in names or name in seen:
                 raise Refused(here)
+            if quoted_floats and dtypes[names.index(name)] in FLOATS:
+                _unquote(value)
             seen.add(name)
             shapes.setdefault(name, _shape(value, f"{here}.{name}", MAX_RANK - 1))
             _collect(value, shapes[name], dtypes[names.index(name)], f"{here}.{name}", leaves[name])

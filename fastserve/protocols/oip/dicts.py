@@ -1,7 +1,7 @@
 """Rows of names and values (`infer_dict`): their order is the model's, whatever order they come in.
 
 Names that the model does not have are passed over, names that are missing refused.
-Pure. Memory: rows with exactly the model's names go straight into arrays; others cell by cell.
+Pure. Memory: rows go straight into arrays; a lone row, and what is wrong, is read cell by cell.
 """
 
 import numpy as np
@@ -26,14 +26,14 @@ def read_dicts(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
     if cursor.kind() == "[":
         try:
             return _in_one_go(cursor, plan)
-        except InvalidTensor:  # other names are there, or something is wrong, which is then told cell by cell
+        except InvalidTensor:  # something is wrong, which is then told cell by cell
             cursor.seek(start)
     return _cell_by_cell(cursor, plan)
 
 
 def _in_one_go(cursor: Cursor, plan: PlainPlan) -> dict[str, Tensor]:
     dtypes = tuple(known.dtype for known in _cells(plan))
-    found = cursor.rows(plan.features, dtypes, INPUTS)
+    found = cursor.rows(plan.features, dtypes, INPUTS, True, plan.takes_words)
     if plan.wide:
         return _side_by_side([found[name] for name in plan.features], plan)
     return {known.name: as_column(found[name], known) for name, known in zip(plan.features, plan.inputs, strict=True)}
