@@ -13,6 +13,7 @@ RANKS = {
     "loadtest": 6,
     "protocols": 5,
     "engine": 4,
+    "monitor": 4,
     "backends": 3,
     "repository": 3,
     "datasets": 3,

@@ -1,0 +1,180 @@
+"""Drift of numbers. The bins are quantiles of the baseline (`distances.edges_of`), frozen; DuckDB counts all rows in them.
+
+Quantiles, Kolmogorov-Smirnov and Wasserstein are taken from samples of at most `SAMPLED_ROWS` of either side: always the same
+rows, chosen by a hash of their ids. NaN counts as missing, infinities fall into the outer bins.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fastserve.monitor.distances import Sample, SampleDistances, edges_of, of_samples
+from fastserve.monitor.parts import ALL, Key, key, keys, sets
+from fastserve.monitor.source import Grouping, Relation, Source
+
+SAMPLED_ROWS = 50_000
+SAMPLED_CELLS = 10_000_000
+PARTS = 1_000_000
+AT_ONCE = 40
+"""Dimensions counted in one scan."""
+
+LARGEST = "1e150"
+"""Numbers beyond it have no square: they are counted in bins, and left out of means and deviations."""
+
+Counts = NDArray[np.float64]
+
+
+class Dimension(Struct, frozen=True):
+    """Something that may drift: its name in answers, its SQL, its kind; `clash`: the column of values of another type."""
+
+    name: str
+    sql: str
+    kind: str
+    clash: str | None = None
+
+
+class Side(Struct, frozen=True, kw_only=True):
+    """What one side's values are. `cardinality`: different values, near enough (HyperLogLog) for numbers."""
+
+    rows: int = 0
+    missing: int = 0
+    missing_share: float | None = None
+    cardinality: int | None = None
+    clashes: int = 0
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    p05: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    max: float | None = None
+
+
+class Numbers(Struct, frozen=True):
+    """What was found of one dimension: counts per bin, the missing ones last, of each group."""
+
+    edges: list[float]
+    baseline: dict[Key, Counts]
+    current: dict[Key, Counts]
+    sides: tuple[Side, Side]
+    samples: SampleDistances
+    sampled: bool
+
+
+def measure(
+    source: Source,
+    dimensions: Sequence[Dimension],
+    baseline: tuple[Relation, Grouping],
+    current: tuple[Relation, Grouping],
+    bins: int,
+) -> list[Numbers]:
+    """Of every dimension; each side is scanned three times, whatever their number."""
+    found: list[Numbers] = []
+    for start in range(0, len(dimensions), AT_ONCE):
+        found += _measure(source, dimensions[start : start + AT_ONCE], baseline, current, bins)
+    return found
+
+
+def _measure(
+    source: Source,
+    dimensions: Sequence[Dimension],
+    baseline: tuple[Relation, Grouping],
+    current: tuple[Relation, Grouping],
+    bins: int,
+) -> list[Numbers]:
+    rows = [_stats(source, dimensions, one[0]) for one in (baseline, current)]
+    samples = [
+        _sample(source, dimensions, one[0], stats[0]) for one, stats in zip((baseline, current), rows, strict=True)
+    ]
+    edges = [edges_of(sample, bins) for sample in samples[0]]
+    counts = [_counts(source, dimensions, edges, *one) for one in (baseline, current)]
+    found = []
+    for number, dimension in enumerate(dimensions):
+        sides = tuple(_side(stats, number, sample[number]) for stats, sample in zip(rows, samples, strict=True))
+        finite = [sample[number][np.isfinite(sample[number])] for sample in samples]
+        found.append(
+            Numbers(
+                edges[number],
+                counts[0][number],
+                counts[1][number],
+                (sides[0], sides[1]),
+                of_samples(*finite) if dimension.kind == "numeric" else SampleDistances(),
+                max(rows[0][0], rows[1][0]) > SAMPLED_ROWS,
+            )
+        )
+    return found
+
+
+def _stats(source: Source, dimensions: Sequence[Dimension], rows: Relation) -> tuple[Any, ...]:
+    """The number of rows, then seven columns a dimension."""
+    columns, inner = ["count(*)"], []
+    for number, one in enumerate(dimensions):
+        inner.append(f"{one.sql}::double x{number}")
+        inner.append(f"case when abs(x{number}) <= {LARGEST} then x{number} end y{number}")
+        clash = "0" if one.clash is None else f"count(c{number})"
+        inner += [] if one.clash is None else [f"{one.clash} c{number}"]
+        columns += [
+            f"count(x{number}) - countif(isnan(x{number}))",
+            clash,
+            *(f"{how}(y{number})" for how in ("approx_count_distinct", "avg", "stddev_samp", "min", "max")),
+        ]
+    return source.row(f"select {', '.join(columns)} from (select {', '.join(inner)} from {rows.sql})")
+
+
+def _sample(source: Source, dimensions: Sequence[Dimension], rows: Relation, total: int) -> list[Sample]:
+    """Values of each dimension, NaN where there is none."""
+    wanted = min(SAMPLED_ROWS, SAMPLED_CELLS // max(1, len(dimensions)))
+    part = PARTS if total <= wanted else max(1, wanted * PARTS // total)
+    where = "" if part == PARTS else f" where hash(prediction_id) % {PARTS} < {part:d}"
+    columns = ", ".join(f"{one.sql}::double x{number}" for number, one in enumerate(dimensions))
+    found = source.arrays(f"select {columns} from {rows.sql}{where}")
+    return [np.ma.filled(found[f"x{number}"], np.nan) for number in range(len(dimensions))]
+
+
+def _counts(
+    source: Source, dimensions: Sequence[Dimension], edges: list[list[float]], rows: Relation, grouping: Grouping
+) -> list[dict[Key, Counts]]:
+    """Of every dimension, of each group: rows per bin, the missing ones last."""
+    columns = []
+    for number, own in enumerate(edges):
+        columns.append(f"countif(x{number} is null or isnan(x{number}))")
+        columns += [f"countif(x{number} <= '{edge!r}'::double)" for edge in own]
+    inner = ", ".join(f"{one.sql}::double x{number}" for number, one in enumerate(dimensions))
+    found: list[dict[Key, Counts]] = [{} for _ in dimensions]
+    for row in source.rows(
+        f"select {keys(grouping)}, count(*), {', '.join(columns)} from "
+        f"(select {grouping.bucket} b, {grouping.slice} s, {inner} from {rows.sql}) group by {sets(grouping)}"
+    ):
+        total, at = row[4], 5
+        for number, own in enumerate(edges):
+            missing, below = row[at], row[at + 1 : at + 1 + len(own)]
+            at += 1 + len(own)
+            up_to = np.array([0, *below, total - missing], dtype=np.float64)
+            found[number][key(row)] = np.append(np.diff(up_to), missing)
+    for counts, own in zip(found, edges, strict=True):
+        counts.setdefault(ALL, np.zeros(len(own) + 2))
+    return found
+
+
+def _side(stats: tuple[Any, ...], number: int, sample: Sample) -> Side:
+    total = stats[0]
+    there, clashes, distinct, mean, std, least, most = stats[1 + 7 * number : 8 + 7 * number]
+    finite = sample[np.isfinite(sample)]
+    p05, p50, p95 = (float(one) for one in np.quantile(finite, [0.05, 0.5, 0.95])) if len(finite) else (None,) * 3
+    return Side(
+        rows=total,
+        missing=total - there - clashes,
+        missing_share=(total - there - clashes) / total if total else None,
+        cardinality=distinct,
+        clashes=clashes,
+        mean=mean,
+        std=std,
+        min=least,
+        p05=p05,
+        p50=p50,
+        p95=p95,
+        max=most,
+    )
