@@ -58,7 +58,7 @@ def measure(
 
 
 def _side(source: Source, dimension: Dimension, rows: Relation) -> Side:
-    total, there = source.row(f"select count(*), countif(len({dimension.sql}) > 0) from {rows.sql}")
+    total, there = source.row(f"select count(*), coalesce(countif(len({dimension.sql}) > 0), 0) from {rows.sql}")
     return Side(rows=total, missing=total - there, missing_share=(total - there) / total if total else None)
 
 

@@ -117,7 +117,7 @@ def _stats(source: Source, dimensions: Sequence[Dimension], rows: Relation) -> t
         clash = "0" if one.clash is None else f"count(c{number})"
         inner += [] if one.clash is None else [f"{one.clash} c{number}"]
         columns += [
-            f"count(x{number}) - countif(isnan(x{number}))",
+            f"count(x{number}) - coalesce(countif(isnan(x{number})), 0)",
             clash,
             *(f"{how}(y{number})" for how in ("approx_count_distinct", "avg", "stddev_samp", "min", "max")),
         ]
@@ -140,8 +140,8 @@ def _counts(
     """Of every dimension, of each group: rows per bin, the missing ones last."""
     columns = []
     for number, own in enumerate(edges):
-        columns.append(f"countif(x{number} is null or isnan(x{number}))")
-        columns += [f"countif(x{number} <= '{edge!r}'::double)" for edge in own]
+        columns.append(f"count(*) - coalesce(countif(not isnan(x{number})), 0)")
+        columns += [f"coalesce(countif(x{number} <= '{edge!r}'::double), 0)" for edge in own]
     inner = ", ".join(f"{one.sql}::double x{number}" for number, one in enumerate(dimensions))
     found: list[dict[Key, Counts]] = [{} for _ in dimensions]
     for row in source.rows(
