@@ -129,7 +129,8 @@ class Source:
         if question.slice is None:
             return Grouping(starts, length, bucket)
         column = self.named(question.slice, "slice")
-        name, kind = identifier(column), self.kind(column)
+        kind = self.kind(column)
+        name = f"nullif({identifier(column)}, '')" if column in PLAIN else identifier(column)
         if kind in ("list", "embedding"):
             raise InvalidRequest(f"slice: {quoted(column)} holds lists, of which there are no slices")
         if kind == "numeric":
