@@ -34,14 +34,17 @@ class Client:
 
     def get(self, path: str) -> bytes:
         """The body at `path`. Raises CallFailed."""
-        return self._call(path, None)
+        return self.send("GET", path, None)
 
     def post(self, path: str, body: bytes) -> bytes:
         """The answer to `body`. Raises CallFailed."""
-        return self._call(path, body)
+        return self.send("POST", path, body)
 
-    def _call(self, path: str, body: bytes | None) -> bytes:
-        request = urllib.request.Request(self.url + path, data=body)  # noqa: S310 - http or https, see __init__
+    def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> bytes:
+        """The answer to a request. Raises CallFailed."""
+        request = urllib.request.Request(  # noqa: S310 - http or https, see __init__
+            self.url + path, data=body, headers=dict(headers or {}), method=method
+        )
         if body is not None:
             request.add_header("Content-Type", "application/json")
         if self._authorization:
