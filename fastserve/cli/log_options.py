@@ -8,35 +8,7 @@ import click
 import msgspec
 
 from fastserve.errors import InvalidRequest
-from fastserve.monitor.question import LISTS, Question, convert
-
-HELP = {
-    "space": "Of this space only.",
-    "version": "Of this version of the model only. Repeatable.",
-    "environment": "Whose records are looked at.",
-    "batch_id": "Of this batch only.",
-    "start": "From then on: 2026-11-20T08:00:00Z, 2026-11-20, or 7d (ago).",
-    "end": "Until then: as --start.",
-    "window": "Windows of time: 1h, 1d, ..., auto or none.",
-    "slice": "Also for each value of a column: f.NAME, t.NAME, version, environment, batch_id.",
-    "max_slices": "Most slices that are told apart.",
-    "filter": "Records that meet this only: t.region=eu, f.age>=18. Repeatable.",
-    "task": "What kind of prediction it is.",
-    "metric": "The metric that slices are ordered by, worst first.",
-    "positive_class": "The class that precision, recall, AUC and the like are about.",
-    "score_of": "Whose probability a score is: the positive class's or the predicted one's.",
-    "threshold": "A score from here on means the positive class, where there is no label.",
-    "k": "Ranks that count in ranking metrics.",
-    "baseline": "What records are compared with: another environment's, or those of a time.",
-    "baseline_start": "Where a fixed baseline begins: as --start.",
-    "baseline_end": "Where a fixed baseline ends: as --start.",
-    "baseline_window": "How long a moving baseline is: 1d, 2w.",
-    "baseline_version": "The baseline is of this version only. Repeatable.",
-    "baseline_batch_id": "The baseline is of this batch only.",
-    "dimension": "This one only: f.NAME, t.NAME, prediction, score, actual. Repeatable.",
-    "bins": "Quantile bins of numbers.",
-    "max_values": "Values of texts that have a bin of their own.",
-}
+from fastserve.monitor.question import LISTS, SENTENCES, Question, convert
 
 Q = TypeVar("Q", bound=Question)
 
@@ -55,7 +27,7 @@ def _option(name: str, hint: Any, default: Any) -> click.Option:
         [f"--{name.replace('_', '-')}"],
         type=_type(hint),
         multiple=name in LISTS,
-        help=HELP[name] + shown,
+        help=SENTENCES[name] + (" Repeatable." if name in LISTS else "") + shown,
     )
 
 
@@ -85,4 +57,6 @@ def question(kind: type[Q], model: str, given: Mapping[str, Any]) -> Q:
         return convert({"model": model, **listed}, kind, lax=True)
     except InvalidRequest as error:
         name, colon, rest = str(error).partition(":")
-        raise click.UsageError(f"--{name.replace('_', '-')}{colon}{rest}" if name in HELP else str(error)) from None
+        raise click.UsageError(
+            f"--{name.replace('_', '-')}{colon}{rest}" if name in SENTENCES else str(error)
+        ) from None

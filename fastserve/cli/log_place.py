@@ -4,6 +4,7 @@ Both answer the same questions in the same shapes. Memory: one answer at a time.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +68,7 @@ def find(text: str, timeout_s: float) -> Place:
         return Server(Client(text, timeout_s))
     directory = Path(text)
     if directory.is_dir():
-        return Folder(_log_in(directory))
+        return Folder(_log_in(directory), timeout_s)
     with suppress(ValueError):
         if not directory.exists() and urlsplit(f"http://{text}").port:
             return Server(Client(text, timeout_s))
@@ -125,16 +126,15 @@ class Server:
 
 
 class Folder:
-    """The log in a directory."""
+    """The log in a directory: its files are the caller's own, so it is asked in this process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, timeout_s: float) -> None:
         from fastserve.protocols.arize.reader import READERS
-        from fastserve.store.asking import Desk
         from fastserve.store.reader import Reader
 
         self._directory = directory
+        self._timeout_s = timeout_s
         self._reader = Reader(directory, READERS)
-        self._desk = Desk()
 
     def ask(self, question: Question) -> Any:
         """Here."""
@@ -143,19 +143,33 @@ class Folder:
         return answer(self._reader, question, wall_ns())
 
     def query(self, sql: str, model: str | None, max_rows: int) -> Table:
-        """In a process of its own, as a server does."""
-        from fastserve.store.question import Question as Sql
-
-        asked = Sql(sql=sql, max_rows=max_rows)
-        found: Table = _decoded(self._desk.ask(self._reader.plan(model), asked).body, Table)
-        return found
+        """Here."""
+        found = self._arrow(sql, model, max_rows + 1)
+        columns = [{"name": field.name, "type": str(field.type)} for field in found.schema]
+        rows = [[_plain(value) for value in row.values()] for row in _rows(found.slice(0, max_rows))]
+        return Table(columns, rows, found.num_rows > max_rows)
 
     def arrow(self, sql: str, model: str | None, max_rows: int) -> bytes:
-        """The same as an Arrow stream."""
-        from fastserve.store.question import Question as Sql
+        """Here."""
+        import pyarrow as pa
 
-        asked = Sql(sql=sql, max_rows=max_rows, format="arrow")
-        return self._desk.ask(self._reader.plan(model), asked).body
+        found, sink = self._arrow(sql, model, max_rows), pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, found.schema) as stream:
+            stream.write_table(found)
+        body: bytes = sink.getvalue().to_pybytes()
+        return body
+
+    def _arrow(self, sql: str, model: str | None, max_rows: int) -> Any:
+        import duckdb
+
+        try:
+            with self._reader.connection(model, within_s=self._timeout_s) as connection:
+                statements = duckdb.extract_statements(sql)
+                if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
+                    raise CallFailed("expected one SELECT: the log is only read")
+                return connection.sql(sql).limit(max_rows).to_arrow_table()
+        except duckdb.Error as error:
+            raise CallFailed(str(error).partition("\n\n")[0][:1000]) from None
 
     def delete(self, model: str, prediction_id: str, space: str | None) -> Any:
         """By a segment of its own, as a worker writes them."""
@@ -167,8 +181,7 @@ class Folder:
         return {"model_id": model, "prediction_id": prediction_id, "spaces": spaces, "deleted": len(rows)}
 
     def close(self) -> None:
-        """End the process that queries are answered by."""
-        self._desk.close()
+        """Let the files go."""
         self._reader.close()
 
     def _bury(self, model: str, prediction_id: str, spaces: list[str]) -> None:
@@ -194,6 +207,23 @@ class Folder:
             writer.close()
         if errors[0] is not None:
             raise errors[0]
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    """Rows as dictionaries; of columns of one name the last would count, so they are numbered."""
+    numbered: list[dict[str, Any]] = table.rename_columns([str(at) for at in range(table.num_columns)]).to_pylist()
+    return numbered
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; numbers that are not finite by name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _decoded(body: bytes, kind: type) -> Any:

@@ -40,4 +40,4 @@ def command(place: tuple[str, ...], model: str | None, max_rows: int, as_json: b
         return
     click.echo(render(names, [[cell(value) for value in row] for row in found.rows]))
     more = f"; there are more (--max-rows {max_rows})" if found.truncated else ""
-    click.echo(f"\n{len(found.rows)} rows{more}")
+    click.echo(f"\n{len(found.rows)} row{'' if len(found.rows) == 1 else 's'}{more}")

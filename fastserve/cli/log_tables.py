@@ -20,6 +20,7 @@ BARS = "▁▂▃▄▅▆▇█"
 FULL_BAR_PSI = 0.5
 MAX_CELL = 200
 SHOWN_WINDOWS = 40
+SHOWN_BARS = 20
 
 Row = Sequence[str | Text]
 
@@ -76,10 +77,10 @@ def drift_text(found: Drift) -> str:
         f"baseline: {baseline.kind}, {baseline.rows} records"
         + (f", {_span(baseline.start, baseline.end)}" if baseline.start else ""),
     ]
-    columns = ("dimension", "kind", "verdict", "PSI", "JS", "KS", "Wasserstein", "missing", "new values", "over time")
+    columns = ("dimension", "verdict", "PSI", "JS", "KS", "W", "missing", "new values", "over time")
     parts = ["\n".join(head)]
     if found.dimensions:
-        parts.append(render(columns, [_drifted(one) for one in found.dimensions]))
+        parts.append(render(columns, [_drifted(one) for one in found.dimensions], keeps_lines=True))
     sliced = [
         (one.name, part.value or "", str(part.rows), number(part.psi), number(part.cosine))
         for one in found.dimensions
@@ -91,13 +92,12 @@ def drift_text(found: Drift) -> str:
 
 
 def _drifted(one: Drifted) -> Row:
-    missing = f"{_share(one.baseline.missing_share)} -> {_share(one.current.missing_share)}"
+    missing = f"{_share(one.baseline.missing_share)} > {_share(one.current.missing_share)}"
     fresh = one.new_values
-    told = f"{fresh.values} in {_share(fresh.share)}" if fresh is not None and fresh.values else ""
-    psi = number(one.psi) if one.kind != "embedding" else f"cosine {number(one.cosine)}"
+    told = f"{fresh.values}, {_share(fresh.share)}" if fresh is not None and fresh.values else ""
+    psi = number(one.psi) if one.kind != "embedding" else f"cos {number(one.cosine)}"
     return (
         one.name,
-        one.kind,
         Text(one.verdict, style=VERDICTS.get(one.verdict, "")),
         psi,
         number(one.js),
@@ -110,21 +110,24 @@ def _drifted(one: Drifted) -> Row:
 
 
 def _bars(values: Sequence[float | None]) -> str:
-    """A character a window; as high as it drifted."""
+    """A character a window, or a few of them: as high as it drifted there."""
     if len(values) < 2:
         return ""
+    each = -(-len(values) // SHOWN_BARS)
+    parts = [[one for one in values[at : at + each] if one is not None] for at in range(0, len(values), each)]
     top = len(BARS) - 1
-    return "".join(
-        "." if value is None else BARS[min(top, int(value / FULL_BAR_PSI * top))] for value in values[-SHOWN_WINDOWS:]
-    )
+    return "".join(BARS[min(top, int(max(part) / FULL_BAR_PSI * top))] if part else "." for part in parts)
 
 
-def render(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """A table. What came from outside is shown as it is, with what would garble a terminal escaped."""
+def render(columns: Sequence[str], rows: Sequence[Row], *, keeps_lines: bool = False) -> str:
+    """A table; `keeps_lines`: only its first column may be broken.
+
+    What came from outside is shown as it is, with what would garble a terminal escaped.
+    """
     console = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in columns:
-        table.add_column(Text(printable(name)), overflow="fold")
+    for at, name in enumerate(columns):
+        table.add_column(Text(printable(name)), overflow="fold", no_wrap=keeps_lines and at > 0)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(_cut(printable(cell))) for cell in row))
     with console.capture() as captured:
@@ -173,7 +176,12 @@ def _seconds(value: float | None) -> str:
 
 
 def _span(start: str | None, end: str | None) -> str:
-    return f"{start} to {end}" if start and end else "no records"
+    return f"{_second(start)} to {_second(end)}" if start and end else "no records"
+
+
+def _second(moment: str) -> str:
+    """Without what is shorter."""
+    return f"{moment.partition('.')[0].rstrip('Z')}Z"
 
 
 def _named(name: str) -> str:

@@ -113,17 +113,9 @@ class _Found(Struct):
 def ask(connection: Any, question: PerformanceQuestion, now_ns: int) -> Performance:
     """The answer, over a connection with the log's views. Raises InvalidRequest."""
     source = Source(connection)
-    start_ns, end_ns = time_of(source, question, now_ns)
-    rows = source.relation(
-        question,
-        "joined",
-        environment=question.environment,
-        start_ns=start_ns,
-        end_ns=end_ns,
-        versions=question.version,
-        batch_id=question.batch_id,
-    )
-    grouping = source.grouping(question, rows, start_ns, end_ns)
+    span = time_of(source, question, now_ns)
+    rows = _rows(source, question, span)
+    grouping = source.grouping(question, rows, *span)
     _keep(source, rows, grouping)
     task = _task(source, question)
     metric = question.metric or PRIMARY[task]
@@ -135,14 +127,14 @@ def ask(connection: Any, question: PerformanceQuestion, now_ns: int) -> Performa
         model=question.model,
         space=question.space,
         environment=question.environment,
-        start=spans.told(start_ns) if counts else None,
-        end=spans.told(end_ns) if counts else None,
+        start=spans.told(span[0]) if counts else None,
+        end=spans.told(span[1]) if counts else None,
         window_s=grouping.length_ns / 1e9,
         task=task,
         metric=metric,
         positive_class=found.positive,
         counts=counts.get(ALL, Joined()),
-        actuals_without_prediction=_orphans(source, question, start_ns, end_ns),
+        actuals_without_prediction=_orphans(source, question, *span),
         metrics=found.metrics.get(ALL, {}),
         classes=found.classes,
         confusion=found.confusion,
@@ -151,6 +143,18 @@ def ask(connection: Any, question: PerformanceQuestion, now_ns: int) -> Performa
         slice=question.slice,
         slices=_slices(counts, found.metrics, metric),
         notes=found.notes,
+    )
+
+
+def _rows(source: Source, question: PerformanceQuestion, span: tuple[int, int]) -> Relation:
+    return source.relation(
+        question,
+        "joined",
+        environment=question.environment,
+        start_ns=span[0],
+        end_ns=span[1],
+        versions=question.version,
+        batch_id=question.batch_id,
     )
 
 

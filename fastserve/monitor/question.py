@@ -22,6 +22,37 @@ LISTS = frozenset({"version", "filter", "dimension", "baseline_version"})
 """Parameters of which there may be several: repeated in a query, a list in JSON."""
 
 
+SENTENCES = {
+    "model": "The model that it is about.",
+    "space": "Of this space only.",
+    "version": "Of this version of the model only.",
+    "environment": "Whose records are looked at.",
+    "batch_id": "Of this batch only.",
+    "start": "From then on: 2026-11-20T08:00:00Z, 2026-11-20, or 7d (ago).",
+    "end": "Until then: as start.",
+    "window": "Windows of time: 1h, 1d, ..., auto or none.",
+    "slice": "Also for each value of a column: f.NAME, t.NAME, version, environment, batch_id.",
+    "max_slices": "Most slices that are told apart.",
+    "filter": "Records that meet this only: t.region=eu, f.age>=18.",
+    "task": "What kind of prediction it is.",
+    "metric": "The metric that slices are ordered by, worst first.",
+    "positive_class": "The class that precision, recall, AUC and the like are about.",
+    "score_of": "Whose probability a score is: the positive class's or the predicted one's.",
+    "threshold": "A score from here on means the positive class, where there is no label.",
+    "k": "Ranks that count in ranking metrics.",
+    "baseline": "What records are compared with: another environment's, or those of a time.",
+    "baseline_start": "Where a fixed baseline begins: as start.",
+    "baseline_end": "Where a fixed baseline ends: as start.",
+    "baseline_window": "How long a moving baseline is: 1d, 2w.",
+    "baseline_version": "The baseline is of this version only.",
+    "baseline_batch_id": "The baseline is of this batch only.",
+    "dimension": "This one only: f.NAME, t.NAME, prediction, score, actual.",
+    "bins": "Quantile bins of numbers.",
+    "max_values": "Values of texts that have a bin of their own.",
+}
+"""What each parameter is, for the command line and the API document."""
+
+
 class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which predictions it is about.
 
