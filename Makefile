@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SANITIZED := build/sanitized
 MICRO := -m pytest bench/micro -q --benchmark-enable --benchmark-only --benchmark-quiet
 
-.PHONY: demo test check format bench bench-quick sanitize sanitized-build fuzz fuzz-sanitized wheel ext clean
+.PHONY: demo test check format bench bench-quick sanitize sanitized-build fuzz fuzz-sanitized soak audit wheel ext clean
 
 demo: .make/demo
 	@exec $(BIN)/fastserve demo
@@ -70,6 +70,15 @@ fuzz: .make/test .make/ext
 fuzz-sanitized: sanitized-build
 	cd $(SANITIZED) && $(SANITIZING) $(CURDIR)/$(BIN)/python -m tests.fuzz \
 	  $(or $(TARGETS),tfserving_calls oip_calls events binary_tensors) --seconds $(SECONDS) --sanitized
+
+# A server under load, with versions that are swapped, clients that leave, records written; SECONDS of it.
+soak: SECONDS := 1800
+soak: .make/test .make/ext
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) --json build/soak.json
+
+# What a user's installation is made of (build/audit/sbom.cdx.json), and what is known to be vulnerable in it.
+audit: .make/wheel
+	$(BIN)/python -m tests.audit
 
 wheel: .make/wheel
 	@ls -1 dist/*.whl

@@ -38,10 +38,26 @@ RANKS = {
 SINGLE_DOORS = {"onnxruntime": "fastserve/backends/ort.py", "granian": "fastserve/server/"}
 """Packages that one place alone names."""
 
-FORBIDDEN_IMPORTS = ("pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")
-"""Reading them runs what they hold."""
+FORBIDDEN_IMPORTS = {
+    **dict.fromkeys(
+        ("pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "torch", "code", "runpy"),
+        "reading such files runs what they hold",
+    ),
+    "tarfile": "unpacking writes where the archive says",
+    "ftplib": "nothing is fetched but by fetch/web and fetch/stores",
+    "telnetlib": "nothing is fetched but by fetch/web and fetch/stores",
+    "xml": "its parsers follow what documents name and unfold without end",
+}
+"""Modules that nothing here may use, and why."""
 
-FORBIDDEN_CALLS = ("eval", "exec", "yaml.load", "pickle.load", "pickle.loads", "tarfile.open", "shutil.unpack_archive")
+FORBIDDEN_CALLS = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads", "input"),
+    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "yaml.unsafe_load_all"),
+    *("tarfile.open", "shutil.unpack_archive", "np.load", "numpy.load", "pd.read_pickle", "pandas.read_pickle"),
+    *("pa.deserialize", "pyarrow.deserialize", "subprocess.getoutput", "subprocess.getstatusoutput"),
+}
+FORBIDDEN_METHODS = {"extractall", "extract"}
+"""Of whatever object: unpacking an archive, but `zip`'s reading of one member by its name."""
 
 FORBIDDEN_NAMES = ("utils", "helpers", "common", "manager")
 """Rooms that say nothing about what is in them."""
@@ -99,10 +115,27 @@ def complaints(file: str, source: str) -> Iterator[Complaint]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for name in imported(file, node):
                 yield from (Complaint(file, node.lineno, text) for text in import_complaints(file, name))
-        elif isinstance(node, ast.Call) and dotted(node.func) in FORBIDDEN_CALLS:
-            yield Complaint(file, node.lineno, f"{dotted(node.func)}() runs or unpacks what it is given")
+        elif isinstance(node, ast.Call):
+            yield from (Complaint(file, node.lineno, text) for text in call_complaints(node))
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from (Complaint(file, node.lineno, text) for text in decorator_complaints(file, node))
+
+
+def call_complaints(node: ast.Call) -> Iterator[str]:
+    """What is wrong with a call, whatever it is given."""
+    name = dotted(node.func)
+    if name in FORBIDDEN_CALLS or (isinstance(node.func, ast.Attribute) and node.func.attr in FORBIDDEN_METHODS):
+        yield f"{name or node.func.attr}() runs or unpacks what it is given"  # type: ignore[attr-defined]
+    for keyword in node.keywords:
+        if keyword.arg in ("shell", "allow_pickle") and not is_false(keyword.value):
+            yield f"{name}({keyword.arg}=...) runs what it is given"
+        if keyword.arg == "Loader" and dotted(keyword.value).rpartition(".")[2] not in ("SafeLoader", "CSafeLoader"):
+            yield f"{name}(Loader=...) of another loader than the safe one runs what it is given"
+
+
+def is_false(value: ast.expr) -> bool:
+    """Whether that is the word False."""
+    return isinstance(value, ast.Constant) and value.value is False
 
 
 def room_of(file: str) -> str:
@@ -126,7 +159,7 @@ def import_complaints(file: str, name: str) -> Iterator[str]:
     """What is wrong with `file` importing `name`."""
     top = name.split(".", maxsplit=1)[0]
     if top in FORBIDDEN_IMPORTS:
-        yield f"imports {top}: reading such files runs what they hold"
+        yield f"imports {top}: {FORBIDDEN_IMPORTS[top]}"
     if top in SINGLE_DOORS and not file.startswith(SINGLE_DOORS[top]):
         yield f"imports {top}: only {SINGLE_DOORS[top]} does"
     if top != "fastserve":

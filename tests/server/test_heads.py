@@ -166,6 +166,15 @@ def test_a_body_never_becomes_a_request(server: ServerProcess, name: str):
     assert len(heads) <= 2
 
 
+def test_a_body_of_tiny_chunks(server: ServerProcess):
+    body = GOOD + b" " * (65_537 - len(GOOD))
+    with connected(server) as wire:
+        wire.head("POST", PREDICT, "Transfer-Encoding: chunked")
+        wire.write(b"".join(chunk(body[at : at + 1]) for at in range(len(body))) + chunk(b""))
+        assert wire.answer().status == 200
+        assert wire.post(PREDICT, GOOD).status == 200, "the connection is used again"
+
+
 METHODS = [
     b"GET / HTTP/1.1\r\n\r\n",
     b"G\0T / HTTP/1.1\r\nHost: t\r\n\r\n",

@@ -1,0 +1,91 @@
+"""Little to be had: a root that is read only, a user who may nothing, few file descriptors. It serves all the same."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support import models
+from tests.support.server import ServerProcess
+from tests.support.shelf import times
+from tests.support.waiting import until
+from tests.support.wire import Wire
+
+PREDICT = "/v1/models/m:predict"
+GOOD = b'{"instances": [[1, 2]]}'
+FASTSERVE = str(Path(sys.executable).parent / "fastserve")
+
+
+class Confined(ServerProcess):
+    """A server that another program starts, with what it takes away."""
+
+    def __init__(self, wrapper: Sequence[str], *arguments: str) -> None:
+        super().__init__(FASTSERVE, "serve", *arguments, program=wrapper)
+
+
+def can(*command: str) -> bool:
+    """Whether this machine lets us do that."""
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    models.save(times(1), tmp_path / "m" / "1")
+    return tmp_path
+
+
+def answers(server: ServerProcess) -> bool:
+    with Wire((server.host, server.port)) as wire:
+        return wire.post(PREDICT, GOOD).status == 200
+
+
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups")
+READ_ONLY = 'mount --make-rprivate / && mount -o remount,ro,bind / && ! touch /tmp/written 2>/dev/null && exec "$@"'
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not can("unshare", "-m") or not can(*POWERLESS), reason="takes root, unshare and setpriv"
+)
+def test_nothing_can_be_written_and_nothing_is_permitted(folder: Path):
+    # Another user where this environment can be read by one; else ours without a single capability.
+    tried = subprocess.run([*POWERLESS, *NOBODY, FASTSERVE, "version"], check=False, capture_output=True)
+    reachable = tried.returncode == 0
+    wrapper = ("unshare", "-m", "sh", "-c", READ_ONLY, "sh", *POWERLESS, *(NOBODY if reachable else ()))
+    with Confined([shutil.which(wrapper[0]) or "", *wrapper[1:]], str(folder), "--workers", "2") as server:
+        assert answers(server)
+        assert "Traceback" not in server.output
+
+
+@pytest.mark.skipif(not can("prlimit", "--nofile=80"), reason="takes prlimit")
+def test_few_file_descriptors(folder: Path):
+    """Who comes when there are none left waits, or is hung up on; when others have left, it goes on."""
+    wrapper = (shutil.which("prlimit") or "", "--nofile=80")
+    with Confined(wrapper, str(folder), "--poll-seconds", "0.1") as server:
+        staying = Wire((server.host, server.port))
+        assert staying.post(PREDICT, GOOD).status == 200
+        crowd = []
+        for _ in range(150):
+            crowd.append(socket.create_connection((server.host, server.port), 20))
+            crowd[-1].send(b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert staying.post(PREDICT, GOOD).status == 200, "who is there is served"
+        for one in crowd:
+            one.close()
+        until(lambda: _answers_at_all(server))
+        assert staying.post(PREDICT, GOOD).status == 200
+        staying.close()
+        assert server.process.poll() is None
+
+
+def _answers_at_all(server: ServerProcess) -> bool:
+    try:
+        return answers(server)
+    except OSError:
+        return False
