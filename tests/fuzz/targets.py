@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import numpy as np
 
 from fastserve._ext import binarytensor
@@ -26,10 +27,17 @@ from fastserve.http.body import decompressed
 from fastserve.http.message import Request, Response
 from fastserve.http.routes import Protocol
 from fastserve.http.table import PathTable
+from fastserve.protocols.arize import rules
+from fastserve.protocols.arize.frame import Head, pack
+from fastserve.protocols.arize.reader import READERS
+from fastserve.protocols.arize.record import read_record
+from fastserve.protocols.arize.several import Enclosed, read_bulk, read_lines
+from fastserve.protocols.arize.table import Records
 from fastserve.protocols.oip import images
 from fastserve.protocols.oip.routes import OpenInference
 from fastserve.protocols.spice import routes as spice
 from fastserve.protocols.tfserving.routes import TfServing
+from fastserve.store.frames import Frame, Kind
 from fastserve.types import DType, Signature, TensorSpec
 from tests.reference import binarytensor as reference
 from tests.support.fake_engine import FakeEngine, call
@@ -116,6 +124,44 @@ def spice_bodies(data: bytes) -> None:
     _tried(partial(spice._read, request))
 
 
+def log_records(data: bytes) -> None:
+    """A record, an object or lines of several, or a table: what is taken can be read again, and says the same each time."""
+    (way, body) = _chosen(data, (list(LOG_WAYS),))
+    for kind, payload in _tried(partial(LOG_WAYS[way], body)) or ():
+        frame = Frame(kind, NOW_NS, 1 << 20, payload)
+        rows = list(READERS[kind](frame))
+        assert rows == list(READERS[kind](frame)) or "nan" in repr(rows).lower()
+        for row in rows:
+            assert row.ts_ns is None or abs(row.ts_ns - NOW_NS) <= (LOG_LIMITS.max_age_days + 1) * 86_400 * 10**9
+            msgspec.msgpack.encode(row)
+
+
+def _one_record(body: bytes) -> list[tuple[int, bytes]]:
+    record = read_record(body)
+    rules.check(record, NOW_NS, LOG_LIMITS)
+    return [(Kind.RECORD, pack(Head("s", "made"), body))]
+
+
+def _table_of_records(body: bytes) -> list[tuple[int, bytes]]:
+    records = Records(body)
+    records.check(NOW_NS, LOG_LIMITS)
+    return [(Kind.ARROW, pack(Head("s", "made"), body))]
+
+
+def _enclosed(found: list[Enclosed]) -> list[tuple[int, bytes]]:
+    return [(Kind.RECORD, pack(one.head, one.body)) for one in found]
+
+
+NOW_NS = 1_750_000_000 * 10**9
+LOG_LIMITS = rules.Limits()
+LOG_WAYS: Mapping[str, Callable[[bytes], list[tuple[int, bytes]]]] = {
+    "log": _one_record,
+    "bulk": lambda body: _enclosed(read_bulk(body, Head("s"), NOW_NS, LOG_LIMITS)),
+    "preprod": lambda body: _enclosed(read_lines(body, Head("s"), NOW_NS, LOG_LIMITS)),
+    "table": _table_of_records,
+}
+
+
 def binary_tensors(data: bytes) -> None:
     """Elements of a kind and a shape: as the plain twin reads them."""
     head, body = data[:6].ljust(6, b"\0"), data[6:]
@@ -199,6 +245,7 @@ TARGETS: Mapping[str, Target] = {
     "oip_calls": oip_calls,
     "events": events,
     "spice_bodies": spice_bodies,
+    "log_records": log_records,
     "binary_tensors": binary_tensors,
     "bodies": bodies,
     "image_files": image_files,

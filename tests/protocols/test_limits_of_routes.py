@@ -47,9 +47,15 @@ SENT: Mapping[str, tuple[dict[str, str], Callable[[bytes], bytes], bool]] = {
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiDoor]:
     folder = tmp_path_factory.mktemp("limits")
-    models.save(times(1), folder / "m" / "1")  # until the route that unloads it is called
-    models.save(times(1), folder / "stays" / "1")
-    door = AsgiDoor(create_app(load_config([str(folder)], options={"max_body_bytes": MAX_BODY_BYTES})))
+    models.save(times(1), folder / "models" / "m" / "1")  # until the route that unloads it is called
+    models.save(times(1), folder / "models" / "stays" / "1")
+    door = AsgiDoor(
+        create_app(
+            load_config(
+                [str(folder / "models")], options={"max_body_bytes": MAX_BODY_BYTES, "log_dir": str(folder / "log")}
+            )
+        )
+    )
     door.open()
     yield door
     door.close()

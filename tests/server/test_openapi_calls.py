@@ -70,7 +70,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         models.save(models.identity(kind), folder / "models" / name / "1")
     (folder / "d.csv").write_text("a,b\n0.45,0.5\n")
     (folder / "fastserve.toml").write_text(CONFIG)
-    with ServerProcess(str(folder / "fastserve.toml"), "--poll-seconds", "0") as server:
+    with ServerProcess(
+        str(folder / "fastserve.toml"), "--poll-seconds", "0", "--log-dir", str(folder / "log")
+    ) as server:
         yield server
         assert "Traceback" not in server.output
 
