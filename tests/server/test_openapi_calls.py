@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 from onnx import TensorProto as T
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -24,6 +25,9 @@ from schemathesis.specs.openapi.checks import (
 from tests.protocols.test_openapi import ALL, DOCUMENT
 from tests.support import models
 from tests.support.server import ServerProcess
+
+for media_type in ("application/x-ndjson", "application/vnd.apache.arrow.stream"):
+    schemathesis.openapi.media_type(media_type, st.binary())
 
 CALLS = int(os.environ.get("FASTSERVE_TEST_CALLS", "2"))
 SEED = int(os.environ.get("FASTSERVE_TEST_SEED", "1"))

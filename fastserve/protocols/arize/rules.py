@@ -3,6 +3,7 @@
 Pure. What a check costs is counted: they run for each record, on a door's thread.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,8 @@ AHEAD = "timestamp must not be ahead of now"
 _DAY_NS = 86_400 * 1_000_000_000
 _SOLE = len(KINDS) - 1
 _SOLE_LABEL = len(LABEL_KINDS) - 1
-_SHORT_DIGITS = 18
-"""Whatever has so many is an int64."""
+_SHORT_NATURAL = re.compile("0|[1-9][0-9]{0,17}").fullmatch
+"""Whatever has so few digits is an int64; one that begins with a nought is no number in JSON."""
 
 
 class Limits(Struct, frozen=True):
@@ -91,7 +92,7 @@ def _check_values(values: Values | None, path: str, field: str, max_chars: int =
             if type(number) is str and real(number) is None:
                 _told_by(double, number, path, field, name, "double")
         elif whole is not None:
-            if not (type(whole) is str and len(whole) <= _SHORT_DIGITS and whole.isascii() and whole.isdigit()):
+            if not (type(whole) is str and _SHORT_NATURAL(whole)):
                 _told_by(int64, whole, path, field, name, "int")
         else:
             embeddings += value.embedding is not None
