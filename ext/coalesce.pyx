@@ -249,3 +249,10 @@ cdef class RowShapes:
                 if cnp.PyArray_DIM(tensor, axis + 1) != size:
                     return -1
         return rows
+
+    def each(self, list parts not None, /):
+        """How many rows each of `parts` has, where the signature has one input; -1 for what is no such tensor."""
+        if self.count != 1:
+            raise ValueError(f"expected a signature with one input, this one has {self.count}")
+        cdef str name = (<tuple>self.inputs[0])[0]
+        return [self.rows({name: part}) for part in parts]

@@ -168,6 +168,27 @@ def tensor(bytes prefix not None, cnp.ndarray array not None, int dtype, bint b6
     return text.finish()
 
 
+def each_tensor(
+    bytes prefix not None, cnp.ndarray array not None, list rows not None, int dtype, bint b64, bytes suffix not None, /
+):
+    """`tensor` of each range of `array`'s rows: the first rows[0] of them, then rows[1], and so on.
+
+    Raises ValueError unless `rows` holds counts whose sum is the number of rows.
+    """
+    cdef Py_ssize_t left = cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) > 0 else -1, count, at = 0
+    cdef list texts = []
+    for item in rows:
+        count = item
+        if count < 0 or count > left:
+            break
+        left -= count
+        texts.append(tensor(prefix, array[at : at + count], dtype, b64, suffix))
+        at += count
+    if left != 0 or len(texts) != len(rows):
+        raise ValueError(f"expected row counts that sum to {np.shape(array)[:1]}, got {rows}")
+    return texts
+
+
 def row_objects(
     bytes prefix not None,
     tuple names not None,

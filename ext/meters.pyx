@@ -88,6 +88,20 @@ cdef class Histogram:
         """Count one value in its bucket and add it to the sum."""
         self.count_one(value)
 
+    def observe_since(self, list began not None, int64_t now, /):
+        """Count the distance from each of `began` to `now`."""
+        cdef int64_t one
+        for item in began:
+            one = item
+            self.count_one(now - one)
+
+    def observe_all(self, list values not None, /):
+        """Count each of `values`."""
+        cdef int64_t one
+        for item in values:
+            one = item
+            self.count_one(one)
+
     cdef inline void count_one(self, int64_t value) noexcept:
         # A few tens of bounds at most: counting those below the value needs no branch that can be predicted wrongly.
         cdef Py_ssize_t bucket = 0, i
@@ -257,6 +271,23 @@ cdef class VersionMeter:
         """A request that did not wait, its run from `began_ns` to `ended_ns`, and its answer, given by `now_ns`."""
         self.count_run(rows, ended_ns - began_ns, ended_ns)
         self.count_request(received_ns, began_ns, began_ns, ended_ns, ended_ns, now_ns, rows, rows)
+
+    def block(
+        self, list received_ns not None, list rows not None, int64_t began_ns, int64_t ended_ns, int64_t now_ns, /
+    ):
+        """One run, from `began_ns` to `ended_ns`, of requests that did not wait for it; all are answered by now."""
+        cdef int64_t total = 0, count, received, each_ns
+        if len(rows) != len(received_ns):
+            raise ValueError(f"expected {len(received_ns)} row counts, got {len(rows)}")
+        for item in rows:
+            count = item
+            total += count
+        self.count_run(total, ended_ns - began_ns, ended_ns)
+        each_ns = (now_ns - ended_ns) // max(1, <int64_t>len(rows))
+        for at in range(len(rows)):
+            received = received_ns[at]
+            count = rows[at]
+            self.count_request(received, began_ns, began_ns, ended_ns, now_ns - each_ns, now_ns, count, total)
 
     def ran(self, int64_t rows, int64_t run_ns, int64_t now_ns, /):
         """A run of so many rows, ended now. Raises ValueError for more rows than any batch has."""

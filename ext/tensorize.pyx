@@ -679,3 +679,18 @@ def sole_rows(bytes body not None, bytes key not None, int dtype, str path not N
         return None
     rows = cursor.tensor(dtype, path)
     return rows if cursor.place()[0] == c"}" else None
+
+
+def between(bytes body not None, bytes before not None, bytes after not None, int dtype, bint quoted_floats=False):
+    """The tensor of a body that is a list between `before` and `after`, byte for byte; else None.
+
+    Raises as `sole_rows`.
+    """
+    cdef Cursor cursor = Cursor(body, 100, False)
+    if not body.startswith(before):
+        return None
+    cursor.seek(len(before))
+    if cursor.place()[0] != c"[":
+        return None
+    rows = cursor.tensor(dtype, "", quoted_floats)
+    return rows if body[cursor.offset :] == after else None

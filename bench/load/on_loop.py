@@ -3,13 +3,13 @@
 `python -m bench.load.on_loop serve ...`: the same command line. The limits are changed before anything copies them.
 """
 
-from fastserve.engine import batcher
+from fastserve.engine import short
 from fastserve.http import site
 
 NEVER = 1 << 61
 
 site.OFFLOAD_BYTES = NEVER
-batcher.INLINE_NS = NEVER
+short.INLINE_NS = NEVER
 
 from bench.load.coroutine import unsupported  # noqa: E402 - after the limits
 from fastserve.cli.main import main  # noqa: E402

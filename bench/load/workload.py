@@ -40,6 +40,7 @@ MODELS = {
     "mlp": models.mlp,
     "encoder": models.encoder,
     "cnn": models.cnn,
+    "cnn10": lambda: models.cnn(48),  # about 10 ms a row
     "wide": wide,
 }
 
@@ -88,6 +89,8 @@ WORKLOADS: dict[str, tuple[str, Send, Read]] = {
     "mlp, v2 JSON": ("mlp", _v2_json, _v2_answer),
     "wide, v2 binary": ("wide", _v2_binary, _v2_answer),
     "cnn, v2 binary": ("cnn", _v2_binary, _v2_answer),
+    "cnn10": ("cnn10", _tfserving, _tfserving_answer),
+    "cnn10, v2 binary": ("cnn10", _v2_binary, _v2_answer),
 }
 """Model, how it is asked, and how its answer is read."""
 
@@ -134,5 +137,5 @@ def _row(model: str) -> np.ndarray:
         return np.array([[5.1, 3.5, 1.4, 0.2]], dtype=np.float32)
     if model == "encoder":
         return rand.integers(0, 1000, (1, 32))
-    shapes = {"mlp": (1, 784), "cnn": (1, 224, 224, 3), "wide": (1, 100_000)}
+    shapes = {"mlp": (1, 784), "cnn": (1, 224, 224, 3), "cnn10": (1, 224, 224, 3), "wide": (1, 100_000)}
     return np.round(rand.random(shapes[model]), DECIMALS)

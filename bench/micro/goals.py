@@ -17,6 +17,8 @@ MODELS = {"tiny": "tiny (4 -> 3)", "mlp": "MLP (784 -> 10)"}
 TOGETHER = 16
 WHOLE = "whole request"
 WHOLE_TOGETHER = f"{TOGETHER} whole requests that come together"
+IN_LANE = "whole request in a lane"
+IN_LANE_TOGETHER = f"{TOGETHER} whole requests in a lane that come together"
 DECODE, SUBMIT, RUN, ENCODE = "decode", "submit", "run", "encode"
 
 

@@ -38,7 +38,7 @@ def parts_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         lease: Lease = app.engine.lease(workload.model)
         plan = plan_of(lease)
         asked, _, _ = decode_infer(request, plan)
-        runner = lease.batcher._short_runners[0]
+        runner = lease.batcher.short.runner
         outputs = runner.run_one(asked.inputs, 1)
         return request, plan, InferResult(workload.model, 1, outputs, Timing())
 

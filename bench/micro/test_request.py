@@ -16,6 +16,8 @@ from bench.micro.goals import (
     CONTENDER,
     DECODE,
     ENCODE,
+    IN_LANE,
+    IN_LANE_TOGETHER,
     MODELS,
     RUN,
     SUBMIT,
@@ -82,9 +84,10 @@ class Parts:
         self._asked, self._style = self.decode()
         self._results: SimpleQueue[Any] = SimpleQueue()
 
-    def whole(self, together: int) -> Callable[[], None]:
+    def whole(self, together: int, *, in_lane: bool = False) -> Callable[[], None]:
         """`together` requests: all headers, then all bodies, then all answers."""
-        takes = self._app.direct_door().takes
+        door = self._app.direct_door()
+        takes = door.express.takes if in_lane else door.takes
         clients = [Client(self._workload.path, self._workload.body) for _ in range(together)]
 
         def whole() -> None:
@@ -119,6 +122,8 @@ class Parts:
 PARTS: dict[str, Callable[[Parts], Callable[[], Any]]] = {
     WHOLE: lambda parts: parts.whole(1),
     WHOLE_TOGETHER: lambda parts: parts.whole(TOGETHER),
+    IN_LANE: lambda parts: parts.whole(1, in_lane=True),
+    IN_LANE_TOGETHER: lambda parts: parts.whole(TOGETHER, in_lane=True),
     DECODE: lambda parts: parts.decode,
     SUBMIT: lambda parts: parts.submit,
     RUN: Parts.run,

@@ -12,6 +12,8 @@ from bench.micro.goals import (
     CONTENDER,
     DECODE,
     ENCODE,
+    IN_LANE,
+    IN_LANE_TOGETHER,
     MODELS,
     RUN,
     SUBMIT,
@@ -76,7 +78,8 @@ def read(path: Path) -> Micro | None:
 
 def request_groups(micro: Micro) -> dict[str, dict[str, Spent]]:
     """The parts of a request, by the model's title; only where all were measured."""
-    groups, parts = micro.groups(), {WHOLE, WHOLE_TOGETHER, DECODE, SUBMIT, RUN, ENCODE}
+    groups = micro.groups()
+    parts = {WHOLE, WHOLE_TOGETHER, IN_LANE, IN_LANE_TOGETHER, DECODE, SUBMIT, RUN, ENCODE}
     found = {title: groups.get(request_group(model), {}) for model, title in MODELS.items()}
     return {title: spent for title, spent in found.items() if parts <= spent.keys()}
 
@@ -94,4 +97,6 @@ def budget(spent: dict[str, Spent]) -> dict[str, float]:
         "**the whole request**": whole,
         "the whole request, median": spent[WHOLE].median_s,
         f"**the whole request, one of {TOGETHER} that come together**": spent[WHOLE_TOGETHER].fastest_s / TOGETHER,
+        "the whole request in a lane": spent[IN_LANE].fastest_s,
+        f"**the whole request in a lane, one of {TOGETHER}**": spent[IN_LANE_TOGETHER].fastest_s / TOGETHER,
     }

@@ -183,6 +183,27 @@ class BoundRunner(Stoppable):
             return self._rerun(requests, rows)
         return _answers(bound.outputs, rows)
 
+    def run_parts(self, parts: list[Tensor], rows: int) -> tuple[Tensor, ...] | None:
+        """All outputs of the one input's parts, from one run: the bound buffers, which the next run fills again.
+
+        None where they do not fit, or better run where they lie, or the run fails.
+        """
+        (spec,) = self._session.signature.inputs
+        bound = self._bound.get(rows) or self._bound_for({spec.name: parts[0]}, rows)
+        if bound is None or rows in self._large:
+            return None
+        ((_, buffer),) = bound.inputs
+        try:
+            if gather(buffer, parts) != rows:
+                return None
+        except ValueError:
+            return None
+        try:
+            bound.run()
+        except self._errors:
+            return None
+        return tuple([output for _, output in bound.outputs])
+
     def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
         """Answer one request."""
         bound = self._bound.get(rows) if not self._free else None

@@ -21,16 +21,10 @@ from fastserve.engine.batch import Parts
 from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.ranked import Queue, Ranks, queue_of
+from fastserve.engine.short import TOGETHER_NS, ShortRuns
 from fastserve.engine.timer import Alarm, weakly
-from fastserve.engine.watch import LIMIT_NS, Watch
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
 from fastserve.types import Answer, InferRequest, InferResult, Tensor, Timing
-
-INLINE_NS = 50_000
-"""A run expected to be shorter stays on the thread that brought it: a hand-over costs 20 to 30 us."""
-
-TOGETHER_NS = 1_000_000
-"""Short runs that come together are one batch up to here: what they would take one after the other."""
 
 Answering = Callable[[], AbstractContextManager[None]]
 """What is around the answers of one batch: a door may send them when the last of them is written."""
@@ -86,14 +80,12 @@ class Batcher:
         self._version = version
         self._limits = limits
         self._queue = limits.queue()
-        self._short_runners = [short_runner]
-        self._watch = Watch(short_runner, alarm)
+        self.short = ShortRuns(short_runner, costs, limits.inline_rows, alarm, clock)
         self._free = list(runners)
         self._slots = len(runners)
         self._running: dict[Runner, list[Ticket]] = {}
         self._stopped: set[Runner] = set()
         self._costs = costs
-        self._inline_rows = limits.inline_rows
         self._post = post
         self._alarm = alarm
         self._answering = answering
@@ -101,7 +93,7 @@ class Batcher:
         self._clock = clock
         # Executor threads stand back behind the doors' threads: their time on the wall says little of what a run costs.
         self._run_clock = run_clock
-        self._meters = meters
+        self.meters = meters
         self._version_meter = meters.version
         self._lock = threading.Lock()
         self._closed = False
@@ -113,12 +105,10 @@ class Batcher:
 
     def run_inline(self, request: InferRequest, rows: int, size: int, answer: Answer) -> bool:
         """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done."""
-        runner = self._short_runner() if self.is_short(rows, size) else None
+        runner = self.short.take() if self.short.fits(rows, size) else None
         if runner is None:
             return False
-        watch = self._watch
         started = self._clock()
-        watch.begin(started)
         outcome: InferResult | FastServeError
         ran = 0
         try:
@@ -128,15 +118,13 @@ class Batcher:
                 outputs = {name: outputs[name] for name in request.outputs}
             outcome = InferResult(self._model, self._version, outputs, Timing(0, ran - started, rows))
         except FastServeError as error:
-            if watch.was_stopped():
-                self._costs.observe(size, LIMIT_NS)
+            if self.short.was_stopped(size):
                 return False
             outcome = error
         except Exception:  # the batch runner's edge: whatever a backend does, the request is answered
             outcome = self._backend_failed()
         finally:
-            watch.begun_ns = 0
-            self._short_runners.append(runner)
+            self.short.give_back(runner)
         answer(outcome)
         if ran:
             self._costs.observe(size, ran - started)
@@ -145,23 +133,17 @@ class Batcher:
             self._version_meter.failed(self._clock() - (request.received_ns or started))
         return True
 
-    def is_short(self, rows: int, size: int) -> bool:
-        """Whether a run of that size may hold up the thread that brings it."""
-        return rows <= self._inline_rows and self._costs.estimate_ns(size) <= INLINE_NS
-
     def run_together(self, tickets: list[Ticket]) -> None:
         """Run short requests that came together here and now, as many at a time as a short run takes; or queue them."""
         for batch in self._short_batches(tickets):
-            runner = self._short_runner()
+            runner = self.short.take()
             if runner is None:
                 self._enqueue_all(batch)
                 continue
-            self._watch.begin(self._clock())
             try:
                 self._run(batch, runner)
             finally:
-                self._watch.begun_ns = 0
-                self._short_runners.append(runner)
+                self.short.give_back(runner)
 
     def submit(self, ticket: Ticket) -> Ticket | Parts:
         """Queue `ticket`; it is answered later, or on this thread if that is an executor's. Returns what can be cancelled.
@@ -220,20 +202,9 @@ class Batcher:
             self._closed = True
             left = self._queue.clear()
             self._free.clear()
-            self._short_runners.clear()
+            self.short.close()
         for ticket in left:
             self.settle(ticket, Draining("the model was unloaded"))
-
-    def _short_runner(self) -> Runner | None:
-        """The runner for short runs; None while another thread has it.
-
-        They have one of their own, beside the slots: were they to wait for one that an executor thread has, they would wait
-        for a thread that stands back behind theirs. (Taking a list's last element is atomic: no lock.)
-        """
-        try:
-            return self._short_runners.pop()
-        except IndexError:
-            return None
 
     def _short_batches(self, tickets: list[Ticket]) -> list[list[Ticket]]:
         """`tickets` in their order, cut where the bucket changes, a batch is full, or enough is brought together.
@@ -340,14 +311,13 @@ class Batcher:
         return RunFailed("the model failed on this input")
 
     def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError) -> None:
-        if runner is self._watch.runner and self._watch.was_stopped():
-            self._costs.observe(sum([ticket.size for ticket in tickets]), LIMIT_NS)
+        if runner is self.short.runner and self.short.was_stopped(sum([ticket.size for ticket in tickets])):
             self._enqueue_all(tickets)
             return
         if len(tickets) == 1:
             self.settle(tickets[0], error)
             return
-        self._meters.isolated.add(1)
+        self.meters.isolated.add(1)
         waiting = [ticket for ticket in tickets if not ticket.claimed]
         half = len(waiting) // 2
         for part in (waiting[:half], waiting[half:]):

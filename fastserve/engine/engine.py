@@ -179,7 +179,7 @@ class Engine:
             request.received_ns,
             waits_until_ns,
         )
-        if held is None or not batcher.is_short(rows, size):
+        if held is None or not batcher.short.fits(rows, size):
             return batcher.submit(ticket)
         ticket.queued_ns = now
         held.setdefault(batcher, []).append(ticket)
@@ -354,6 +354,7 @@ class Engine:
         fraction = float(self._config.log.record_predictions if said is None else said)
         if self._recorder is not None and fraction:
             loaded.lease.recording = Recording(self._recorder, shown_of(loaded.lease), fraction)
+            loaded.lease.blocks = None  # each request is looked at
         return loaded
 
     def _refresh_datasets(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastserve.config import ModelConfig
 from fastserve.engine.batcher import Batcher
+from fastserve.engine.block import Blocks
 from fastserve.engine.finite import floats_of
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.queue_rules import QueueRules
@@ -18,6 +19,10 @@ from fastserve.types import Batching, Metadata, Signature
 
 class Lease:
     """Everything about one version that protocols and engine look up per request, laid out once at load.
+
+    `strict`: NaN and infinities are refused. `rules`: what the configuration says of requests' places in the queue; None for
+    nothing. `blocks`: many plain requests at a time, where the version takes them so. `codecs`: what a protocol has worked
+    out for this version, by the protocol's name.
 
     `config`: what it was loaded with. `slots`: runs at a time, short ones not counted. `file_bytes`: of the model's files,
     what each process holds of it at least. `strict`: whether NaN and infinities are refused (`non_finite = "error"`).
@@ -30,6 +35,7 @@ class Lease:
         "answer_headers",
         "batcher",
         "batching",
+        "blocks",
         "codecs",
         "config",
         "file_bytes",
@@ -66,6 +72,7 @@ class Lease:
         slots: int,
         rules: QueueRules | None = None,
         file_bytes: int = 0,
+        blocks: Blocks | None = None,
     ) -> None:
         self.model = model
         self.version = version
@@ -80,6 +87,7 @@ class Lease:
         self.strict = config.non_finite == "error"
         self.rules = rules
         self.file_bytes = file_bytes
+        self.blocks = blocks
         self.finite_outputs = floats_of(signature.outputs)
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.input_dtypes = tuple(int(spec.dtype) for spec in signature.inputs)
@@ -89,4 +97,3 @@ class Lease:
         self.subject = (model, str(version))
         self.recording: Recording | None = None
         self.codecs: dict[str, Any] = {}
-        """What a protocol has worked out for this version, by the protocol's name."""

@@ -19,6 +19,7 @@ from fastserve.clock import Clock
 from fastserve.config import ModelConfig
 from fastserve.engine.batch import measured
 from fastserve.engine.batcher import Answering, Batcher, Limits
+from fastserve.engine.block import Blocks, blocks_for
 from fastserve.engine.described import alone, describe
 from fastserve.engine.executor import Executor
 from fastserve.engine.feature_names import names_told
@@ -33,7 +34,7 @@ from fastserve.engine.validate import Validator
 from fastserve.engine.warmup import warm_up, warm_up_as_recorded
 from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
-from fastserve.types import CLASSES, Tensor, decode_classes, encode_classes
+from fastserve.types import CLASSES, Metadata, Tensor, decode_classes, encode_classes
 
 MEASURE_UP_TO_NS = 20_000_000
 """Larger batches than the first one that takes so long are not measured at load: they go to the queue anyway."""
@@ -103,7 +104,6 @@ def _lease(
 ) -> Lease:
     batching = model.batching
     meters = ModelMeters(tools.metrics, config.name, version)
-    validator = FiniteValidator if config.non_finite == "error" else Validator
     batcher = Batcher(
         model=config.name,
         version=version,
@@ -123,14 +123,15 @@ def _lease(
         version=version,
         signature=model.signature,
         batching=batching,
-        metadata={**model.metadata, CLASSES: encode_classes(config.classes)} if config.classes else model.metadata,
+        metadata=_metadata(model, config),
         batcher=batcher,
-        validator=validator(model.signature, batching.batchable, _row_bytes(model.example(1))),
+        validator=_validator(model, config),
         meters=meters,
         config=config,
         slots=len(runners) - 1,
         rules=rules_of(config),
         file_bytes=model.file_bytes,
+        blocks=_blocks(model, batcher, config, tools, run_clock),
     )
 
 
@@ -139,6 +140,23 @@ def shown_of(lease: Lease) -> Shown:
     features = names_told(lease.config, lease.metadata)
     classes = decode_classes(lease.metadata)
     return Shown(lease.model, str(lease.version), lease.signature, lease.batching.batchable, features, classes)
+
+
+def _metadata(model: LoadedModel, config: ModelConfig) -> Metadata:
+    return {**model.metadata, CLASSES: encode_classes(config.classes)} if config.classes else model.metadata
+
+
+def _validator(model: LoadedModel, config: ModelConfig) -> Validator:
+    kind = FiniteValidator if config.non_finite == "error" else Validator
+    return kind(model.signature, model.batching.batchable, _row_bytes(model.example(1)))
+
+
+def _blocks(model: LoadedModel, batcher: Batcher, config: ModelConfig, tools: Tools, run_clock: Clock) -> Blocks | None:
+    """None where requests are looked at one by one."""
+    ruled = rules_of(config) is not None or ranks_of(config) is not None
+    if ruled or config.non_finite == "error" or not model.batching.batchable:
+        return None
+    return blocks_for(model.signature, batcher.short, config.max_batch_rows, tools.clock, run_clock, batcher.meters)
 
 
 def _limits(config: ModelConfig, batchable: bool) -> Limits:

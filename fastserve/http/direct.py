@@ -7,21 +7,23 @@ What makes Granian call it, and calls back on its own thread, is in `server/work
 Requests whose bodies arrive together are decoded, run and answered together: while the body that was asked for last is
 about to come, those that have come wait for it. A lone request waits for nobody.
 
+Paths whose requests are all alike get a lane (see `http.routes.Lane`): their requests are known by their path, and answered
+many at a time. A path gets one once a request to it was answered the general way, and loses it when models change.
+
 Thread: requests on Granian's Python thread; answers on whichever finishes. Memory: one object per request, gone with it.
 """
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastserve._ext.arrivals import Arrivals, Express, ExpressRequest, Overdue, send_all
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
-from fastserve.http.message import Reply, Response
-from fastserve.http.overdue import At, Overdue
+from fastserve.http.message import Reply, Request, Response
 from fastserve.http.rights import GUARDED
-from fastserve.http.routes import Route
+from fastserve.http.routes import Lane, Route
 from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.table import Match
 
@@ -42,6 +44,16 @@ STALLED_NS = 5_000_000
 LONG_QUEUED_NS = 20_000_000
 """Who waits longer for the answer is watched: a client that went away leaves the queue. Watching costs as much as serving."""
 
+MAX_LANES = 1024
+MAX_LANE_CHARS = 512
+"""Clients choose the paths that have lanes: so many, and so long."""
+
+ASK_AGAIN_NS = 1_000_000_000
+"""A path that got no lane is not asked for again sooner."""
+
+At = Callable[[int, Callable[[int], None]], None]
+"""Calls back with the time once it has come."""
+
 Gather = Callable[[Callable[[], None]], None]
 """Does what it is given, and runs together what was submitted meanwhile."""
 
@@ -56,7 +68,9 @@ class DirectReply(Reply):
 
     __slots__ = ("_body", "_door", "_headers", "_match", "_proto", "_scope", "_started_ns", "_watch")
 
-    def __init__(self, door: "DirectDoor", match: Match, scope: Any, headers: Any, proto: Any) -> None:
+    def __init__(
+        self, door: "DirectDoor", match: Match, scope: Any, headers: Any, proto: Any, started_ns: int = 0
+    ) -> None:
         Reply.__init__(self, match.protocol)
         self._door = door
         self._match = match
@@ -64,7 +78,7 @@ class DirectReply(Reply):
         self._headers = headers
         self._proto = proto
         self._watch: ClientGone | None = None
-        self._started_ns = door.site.clock()
+        self._started_ns = started_ns or door.site.clock()
 
     def read(self) -> None:
         """Ask for the body; `__call__` goes on with it."""
@@ -84,7 +98,7 @@ class DirectReply(Reply):
             error.__traceback__ = None  # the body keeps the error, that would keep this frame, and this frame the body
             self.fail(InvalidRequest("the body could not be read to its end"))
             return
-        door.arrived(self, content)
+        door.arrivals.add(self, content)
 
     def run(self, content: bytes) -> None:
         """Decode, submit; where the run is not held back, answer."""
@@ -96,6 +110,8 @@ class DirectReply(Reply):
                 site.run_here(match.route, request, self)
             else:
                 site.run(match.route, request, self)
+            if match.route.lane is not None:
+                self._door.lanes.ask(scope.path, match.route.lane, request)
         except FastServeError as error:
             self.fail(error)
         except Exception:  # the app's edge
@@ -165,8 +181,56 @@ class ClientGone:
 Written = tuple[DirectReply, Response]
 """An answer that is yet to leave."""
 
-Arrival = tuple[DirectReply, bytes, int]
+Arrival = tuple[DirectReply | ExpressRequest, bytes, int]
 """A request, its body, and when that came."""
+
+Expressed = tuple[ExpressRequest, bytes, int]
+"""The same, of a request in a lane."""
+
+
+class Lanes:
+    """Which paths have lanes."""
+
+    def __init__(self, express: Express, site: Site) -> None:
+        self._express = express
+        self._site = site
+        self._asked_ns: dict[str, int] = {}
+        self._cleared = 0
+
+    def ask(self, path: str, make: Callable[[Request], Lane | None], request: Request) -> None:
+        """A request was answered, or will be: those that come after it may get a lane."""
+        lanes, now = self._express.lanes, request.received_ns
+        if path in lanes or now - self._asked_ns.get(path, 0) < ASK_AGAIN_NS or not self._site.plain:
+            return
+        if len(path) > MAX_LANE_CHARS:
+            return
+        if len(self._asked_ns) >= MAX_LANES:
+            self._asked_ns.clear()
+            lanes.clear()
+        self._asked_ns[path] = now
+        cleared = self._cleared
+        try:
+            lane = make(request)
+        except FastServeError:
+            return
+        if lane is None:
+            return
+        lane.limit = min(LIGHT_BYTES if lane.light else OFFLOAD_BYTES, self._site.max_body_bytes + 1)
+        lanes[path] = lane
+        if cleared != self._cleared:  # models changed meanwhile: it may be the old one's
+            lanes.pop(path, None)
+
+    def clear(self) -> None:
+        """Models have changed: a lane would keep one that is gone."""
+        self._cleared += 1
+        self._asked_ns.clear()
+        self._express.lanes.clear()
+
+    def close(self, lane: Lane) -> None:
+        """It serves no more."""
+        lanes = self._express.lanes
+        for path in [path for path, one in list(lanes.items()) if one is lane]:
+            lanes.pop(path, None)
 
 
 class DirectDoor:
@@ -175,15 +239,16 @@ class DirectDoor:
     def __init__(self, site: Site, at: At, gather: Gather, reply: type[DirectReply] = DirectReply) -> None:
         self.site = site
         self._reply = reply
-        self.bodies: Overdue[DirectReply] = Overdue(site.request_timeout_ns, at, DirectReply.body_is_late)
+        self.bodies: Overdue[DirectReply | ExpressRequest] = Overdue(site.request_timeout_ns, at, self._late)
         self.queued: Overdue[DirectReply] = Overdue(LONG_QUEUED_NS, at, DirectReply.watch_client)
-        self._at = at
         self._gather = gather
-        self._arrived: deque[Arrival] = deque()
-        self._alarm_is_set = False
+        clock = site.clock
+        self.arrivals = Arrivals(self.bodies, clock, at, self._answer, MAX_TOGETHER, FRESH_NS, STALLED_NS)
+        self.express = Express(self.bodies, self.arrivals, clock, self.takes, self._lost)
+        self.lanes = Lanes(self.express, site)
 
     def takes(self, watcher: Any) -> bool:
-        """Whether the request was taken. Granian's Python thread."""
+        """Whether the request was taken, whatever it asks. Granian's Python thread; `express.takes` is asked first."""
         scope = watcher.scope
         match = self.site.find(scope.method, scope.path)
         route = match.route
@@ -200,21 +265,6 @@ class DirectDoor:
         light = route.light
         few = OFFLOAD_BYTES if light is None or headers.get(light.header) is None else LIGHT_BYTES
         return min(few, self.site.max_body_bytes + 1)
-
-    def arrived(self, reply: DirectReply, content: bytes) -> None:
-        """A body is there: answer all that are, unless the next one is about to come."""
-        arrived = self._arrived
-        now = self.site.clock()
-        more_to_come = self.bodies.any_since(now - FRESH_NS)
-        if not arrived and not more_to_come:
-            reply.run(content)
-            self._answer_later(reply)
-            return
-        arrived.append((reply, content, now))
-        if more_to_come and len(arrived) < MAX_TOGETHER:
-            self._set_alarm(now)
-        else:
-            self._answer_arrived()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -237,35 +287,75 @@ class DirectDoor:
                 except Exception:  # the app's edge: one answer that cannot leave costs nobody else theirs
                     _log.exception("an answer could not be sent")
 
-    def _set_alarm(self, arrived_ns: int) -> None:
-        """In case the next one does not come after all."""
-        if not self._alarm_is_set:
-            self._alarm_is_set = True
-            self._at(arrived_ns + STALLED_NS, self._ring)
-
-    def _ring(self, now_ns: int) -> None:
-        """The alarm's thread answers only what has been left lying: it would fight Granian's thread for all else."""
-        self._alarm_is_set = False
-        try:
-            oldest_ns = self._arrived[0][2]
-        except IndexError:
-            return
-        if now_ns - oldest_ns < STALLED_NS:
-            self._set_alarm(oldest_ns)
-        else:
-            self._answer_arrived()
-
-    def _answer_arrived(self) -> None:
-        """Any thread; each request is taken by one."""
-        together: list[Arrival] = []
-        try:
-            while len(together) < MAX_TOGETHER:
-                together.append(self._arrived.popleft())
-        except IndexError:
-            pass
-        self._gather(lambda: _run_all(together))
-        for reply, _, _ in together:
+    def _answer(self, together: list[Arrival]) -> None:
+        """Any thread."""
+        general = [(reply, content) for reply, content, _ in together if isinstance(reply, DirectReply)]
+        if len(general) < len(together):
+            general += self._answer_lanes(together)
+        if len(general) == 1:
+            reply, content = general[0]
+            reply.run(content)
+        elif general:
+            self._gather(lambda: _run_all(general))
+        for reply, _ in general:
             self._answer_later(reply)
+
+    def _answer_lanes(self, together: list[Arrival]) -> list[tuple[DirectReply, bytes]]:
+        """Answer what is in lanes; what is left goes the general way."""
+        left: list[tuple[DirectReply, bytes]] = []
+        lanes: dict[int, list[Expressed]] = {}
+        for request, content, came_ns in together:
+            if isinstance(request, ExpressRequest):
+                lanes.setdefault(id(request.lane), []).append((request, content, came_ns))
+        for arrivals in lanes.values():
+            left += self._answer_lane(arrivals)
+        return left
+
+    def _answer_lane(self, arrivals: list[Expressed]) -> list[tuple[DirectReply, bytes]]:
+        """Answer those of one lane; what is left."""
+        lane: Lane = arrivals[0][0].lane
+        site = self.site
+        try:
+            answers = lane.answer([content for _, content, _ in arrivals], [came_ns for _, _, came_ns in arrivals])
+        except Exception:  # the app's edge: the general way tells each of them what is wrong
+            _log.exception("a lane failed")
+            answers = None
+        if answers is None:
+            self.lanes.close(lane)
+            return [(self._general(request), content) for request, content, _ in arrivals]
+        places: list[int] = []
+        most_bytes = 0 if site.adds_headers else site.packs_from_bytes
+        elapsed_ns = send_all(arrivals, answers, most_bytes, site.clock, _cannot_send, places)
+        if elapsed_ns:
+            site.observe_many(site.find("POST", arrivals[0][0].scope.path).protocol.name, lane.subject, elapsed_ns)
+        left = []
+        for at in places:
+            request, content, _ = arrivals[at]
+            reply, answer = self._general(request), answers[at]
+            reply.subject = lane.subject
+            if answer is None:
+                left.append((reply, content))
+            else:
+                reply.send(answer)
+        return left
+
+    def _general(self, request: ExpressRequest) -> DirectReply:
+        """A request that its lane cannot answer, as any other."""
+        scope = request.scope
+        match = self.site.find(scope.method, scope.path)
+        return self._reply(self, match, scope, request.headers, request.proto, request.started_ns)
+
+    def _lost(self, request: ExpressRequest) -> None:
+        """Its body broke off."""
+        self._general(request).fail(InvalidRequest("the body could not be read to its end"))
+
+    def _late(self, request: DirectReply | ExpressRequest) -> None:
+        """The alarm's thread: give up on a body."""
+        if isinstance(request, ExpressRequest):
+            request.give_up()
+            self._general(request).fail(BodyTimeout())
+        else:
+            request.body_is_late()
 
     def _answer_later(self, reply: DirectReply) -> None:
         """Keep an eye on a request that is in the queue now."""
@@ -273,9 +363,13 @@ class DirectDoor:
             self.queued.begin(reply, self.site.clock())
 
 
-def _run_all(together: list[Arrival]) -> None:
-    for reply, content, _ in together:
+def _run_all(together: list[tuple[DirectReply, bytes]]) -> None:
+    for reply, content in together:
         reply.run(content)
+
+
+def _cannot_send() -> None:
+    _log.exception("an answer could not be sent")
 
 
 def _declared_bytes(headers: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Protocol as TypingProtocol
 from msgspec import Struct
 
 from fastserve.errors import FastServeError
-from fastserve.http.message import Pending, Reply, Request, Response
+from fastserve.http.message import Pending, Reply, Request, Response, Subject
 
 InferEndpoint = Callable[[Request, Reply], Pending | None]
 """A plain function: calls `reply` exactly once, now or later, from any thread."""
@@ -26,6 +26,23 @@ class Light(Struct, frozen=True):
     test: Callable[[Request], bool]
 
 
+class Lane(TypingProtocol):
+    """Requests to one path that are all alike, answered many at a time, without a look at any of them that is not needed.
+
+    `light`: whether large bodies are read in no time. `limit`: what bodies must be shorter than, set by the door. `header`:
+    one that must be `header_value` (None: not there); None for any. `subject`: of all of them, for metrics.
+    """
+
+    light: bool
+    limit: int
+    header: str | None
+    header_value: str | None
+    subject: Subject
+
+    def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
+        """An answer for each body; None for one that is to be looked at. None for all: the lane is closed for good."""
+
+
 class Route(Struct, frozen=True):
     """`pattern` fully matches the decoded path; its named groups become `request.params` (absent groups are left out).
 
@@ -38,6 +55,8 @@ class Route(Struct, frozen=True):
     infer: InferEndpoint | None = None
     waits: WaitingEndpoint | None = None
     light: Light | None = None
+    lane: Callable[[Request], Lane | None] | None = None
+    """Makes the lane for requests like that one, which was answered well; None where they are not so simple."""
     """None: large bodies always take long to read, and are read on another thread."""
     sifts: bool = False
     """How it treats callers who may use some models only, where its path names no model: refused before it is asked, or,

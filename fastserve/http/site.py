@@ -181,6 +181,20 @@ class Site:
             self._count_refusal(reply.code)
         self._times[key[0], key[1][0]].observe(elapsed_ns)
 
+    @property
+    def plain(self) -> bool:
+        """Whether short answers leave as they are, and nobody is asked who they are."""
+        return not (self.asks_callers or self.adds_headers or self.access)
+
+    def observe_many(self, protocol: str, subject: Subject, elapsed_ns: list[int]) -> None:
+        """Count answers that went out well."""
+        key = (protocol, subject, 200)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = self._counter(*key)
+        counter.add(len(elapsed_ns))
+        self._times[protocol, subject[0]].observe_all(elapsed_ns)
+
     def packs(self, response: Response, headers: HeaderMap, deliver: Callable[[Response], None]) -> bool:
         """Whether `deliver` is called (again, later) with `response` as the client wants it compressed.
 

@@ -65,6 +65,7 @@ class App:
         self._log: Writer | None = None
         self._compacting: Keeper | None = None
         self._callers: Callers | None = None
+        self._direct_door: DirectDoor | None = None
         self._checking: Executor | None = None
         self.site: Site | None = None
         self.certificates: Certificates | None = None
@@ -157,11 +158,14 @@ class App:
 
     def direct_door(self) -> DirectDoor:
         """The door without a loop, for workers that can use it."""
+        if self._direct_door is not None:  # a worker asks again when its certificates change
+            return self._direct_door
         assert self.site is not None, "the app is not started"
         reply = DirectReply if self.site.access is None else LoggedReply
         kind = GuardedDoor if self.site.asks_callers else DirectDoor
-        door = kind(self.site, self.engine.at, self.engine.gather, reply)
+        self._direct_door = door = kind(self.site, self.engine.at, self.engine.gather, reply)
         self.engine.answering = door.together
+        self.engine.when_changed(door.lanes.clear)
         return door
 
     def stop(self) -> None:

@@ -21,6 +21,7 @@ import uvloop
 from granian.server import mp
 from granian.server.common import WORKERS_METHODS
 
+from fastserve._ext.arrivals import ExpressRequest
 from fastserve.http.direct import ClientGone, DirectDoor, DirectReply
 from fastserve.http.logged import LoggedReply
 from fastserve.server.certificates import Certificates
@@ -104,7 +105,7 @@ def unsupported() -> str:
     return "" if same else "granian gives its workers other arguments"
 
 
-OURS = frozenset({DirectReply, LoggedReply, ClientGone})
+OURS = frozenset({ExpressRequest, DirectReply, LoggedReply, ClientGone})
 """What is called where it becomes due."""
 
 
@@ -295,7 +296,7 @@ def _run_worker(*arguments: Any) -> None:
 
     def scheduler() -> _Scheduler:
         made = _Scheduler(loop, coroutine, None, enter, leave)
-        made.ask_first(app.direct_door().takes)
+        made.ask_first(app.direct_door().express.takes)
         return made
 
     service = _Service(_granian.RSGIWorker, given, scheduler)

@@ -186,3 +186,18 @@ def test_the_meter_agrees_with_its_twin(calls: list[tuple[str, tuple[int, ...]]]
         getattr(meter, name)(*arguments)
         getattr(twin, name)(*arguments)
     assert page.tolist() == plain
+
+
+def test_a_block_is_one_run_and_an_answer_for_each() -> None:
+    page, meter = native()
+    meter.block([100, 110], [1, 2], 130, 180, 200)
+    twin, other = native()
+    other.ran(3, 50, 180)
+    for received_ns, rows in ((100, 1), (110, 2)):
+        other.answered(received_ns, 130, 130, 180, 190, 200, rows, 3)
+    assert page.tolist() == twin.tolist()
+
+
+def test_a_block_without_a_count_for_each_is_refused() -> None:
+    with pytest.raises(ValueError, match="row counts"):
+        native()[1].block([1], [1, 2], 1, 2, 3)

@@ -66,13 +66,19 @@ class Exchange:
 class FakeDoor:
     """A door and what stands around it."""
 
-    def __init__(self, *, timeout_s: float = TIMEOUT_S, cors_origins: tuple[str, ...] = (), **site: Any) -> None:
+    def __init__(
+        self,
+        *protocols: Any,
+        timeout_s: float = TIMEOUT_S,
+        cors_origins: tuple[str, ...] = (),
+        **site: Any,
+    ) -> None:
         self.clock = FakeClock()
         self.executor = FakeExecutor()
         self.metrics = Metrics()
         self.toy = Toy()
         self.site = Site(
-            [self.toy],
+            protocols or [self.toy],
             max_body_bytes=MAX_BODY_BYTES,
             request_timeout_ns=round(timeout_s * 1e9),
             cors_origins=cors_origins,
@@ -138,8 +144,8 @@ class Scope:
 class FakeDirectDoor(FakeDoor):
     """The door without a loop."""
 
-    def __init__(self, **site: Any) -> None:
-        super().__init__(**site)
+    def __init__(self, *protocols: Any, **site: Any) -> None:
+        super().__init__(*protocols, **site)
         reply = DirectReply if self.site.access is None else LoggedReply
         self.door = DirectDoor(self.site, self.clock.at, lambda work: work(), reply)
 
@@ -149,7 +155,7 @@ class FakeDirectDoor(FakeDoor):
         exchange = DirectExchange(self)
         exchange.scope = Scope(method, path, headers)
         exchange.proto = exchange
-        exchange.taken = self.door.takes(exchange)
+        exchange.taken = self.door.express.takes(exchange)
         return exchange
 
 

@@ -348,9 +348,9 @@ def _encoder_layer(
     return nodes, weights
 
 
-def cnn() -> onnx.ModelProto:
-    """`image` [N, 224, 224, 3] -> `scores` [N, 10]: three strided convolutions."""
-    sizes = [(3, 16), (16, 32), (32, 64)]
+def cnn(width: int = 16) -> onnx.ModelProto:
+    """`image` [N, 224, 224, 3] -> `scores` [N, 10]: three strided convolutions, the first of `width` channels."""
+    sizes = [(3, width), (width, 2 * width), (2 * width, 4 * width)]
     nodes = [node("Transpose", "image", "c0", perm=[0, 3, 1, 2])]
     for at in range(len(sizes)):
         nodes += [
@@ -368,7 +368,7 @@ def cnn() -> onnx.ModelProto:
         nodes,
         [tensor("image", ["N", 224, 224, 3])],
         [tensor("scores", ["N", 10])],
-        [*weights, weight("w", random(64, 10, seed=9))],
+        [*weights, weight("w", random(4 * width, 10, seed=9))],
     )
 
 

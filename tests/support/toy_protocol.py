@@ -9,7 +9,7 @@ import msgspec
 
 from fastserve.errors import FastServeError, InvalidRequest, QueueFull, UnknownPath
 from fastserve.http.message import Reply, Request, Response
-from fastserve.http.routes import Light, Route
+from fastserve.http.routes import Lane, Light, Route
 from fastserve.http.status import error_headers, status_of
 
 TEXT = [("content-type", "text/plain")]
@@ -31,6 +31,27 @@ class Waiting:
         self.cancelled += 1
 
 
+class ToyLane:
+    """Answers bodies twice over; those that it cannot, and when it closes or breaks, the body says."""
+
+    light = False
+    limit = 0
+    header: str | None = "x-toy"
+    header_value: str | None = None
+    subject = ("m", "1")
+
+    def __init__(self) -> None:
+        self.seen: list[list[bytes]] = []
+
+    def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
+        self.seen.append(bodies)
+        if b"break" in bodies:
+            raise RuntimeError("the lane is broken")
+        if b"close" in bodies:
+            return None
+        return [None if body == b"other" else Response(200, TEXT, body * 2) for body in bodies]
+
+
 class Toy:
     """A protocol whose paths say what becomes of their requests."""
 
@@ -40,6 +61,8 @@ class Toy:
     def __init__(self) -> None:
         self.waiting: list[Waiting] = []
         self.seen: list[Request] = []
+        self.lane = ToyLane()
+        self.lanes = 0
 
     def routes(self) -> list[Route]:
         table: dict[str, Callable[[Request, Reply], Any]] = {
@@ -58,9 +81,14 @@ class Toy:
             *routes,
             Route("POST", re.compile("/change"), "admin", infer=self.echo),
             Route("POST", re.compile("/light"), "infer", infer=self.echo, light=Light("x-light", _is_light)),
+            Route("POST", re.compile("/lane"), "infer", infer=self.echo, lane=self.make_lane),
             Route("POST", re.compile("/waits"), "read", waits=self.waits),
             Route("POST", re.compile("/waits-badly"), "read", waits=self.waits_badly),
         ]
+
+    def make_lane(self, request: Request) -> Lane | None:
+        self.lanes += 1
+        return None if request.body == b"no lane" else self.lane
 
     def unmatched(self, method: str, path: str) -> FastServeError:
         return UnknownPath(f"no {method} {path}")

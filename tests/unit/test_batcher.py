@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.engine.batcher import INLINE_NS, TOGETHER_NS
+from fastserve.engine.short import INLINE_NS, TOGETHER_NS
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, QueueFull, RunFailed
 from fastserve.types import InferResult
 from tests.support.bench import POISON, SLOW_NS, Bench, together
@@ -288,7 +288,7 @@ def test_of_those_that_come_together_a_bad_one_fails_alone():
 
 def test_those_that_come_together_while_another_thread_has_the_short_runner_are_queued():
     bench = Bench(run_ns=100)
-    runner = bench.batcher._short_runner()
+    runner = bench.batcher.short.take()
     bench.batcher.run_together(together(bench, *"ab"))
     assert [bench.answer(name) for name in "ab"] == [None, None]
     bench.executor.run_all()
@@ -298,7 +298,7 @@ def test_those_that_come_together_while_another_thread_has_the_short_runner_are_
 
 def test_those_that_come_together_and_find_the_queue_full_are_told():
     bench = Bench(run_ns=100, max_queue_rows=1)
-    bench.batcher._short_runner()
+    bench.batcher.short.take()
     bench.batcher.run_together(together(bench, *"ab"))
     assert bench.answer("b") is QueueFull
     bench.executor.run_all()

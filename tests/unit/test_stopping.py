@@ -99,7 +99,7 @@ def test_a_run_stopped_by_mistake_loses_nothing():
     bench = Bench(run_ns=100)
     bench.submit("a", 1)
     # The run ended as the alarm looked: what it stops is the next one.
-    bench.batcher._watch.begun_ns = bench.clock.now_ns
+    bench.batcher.short.watch.begun_ns = bench.clock.now_ns
     bench.clock.advance(LIMIT_NS)
     bench.submit("b", 2)
     bench.executor.run_all()
@@ -151,7 +151,7 @@ def test_an_endless_run_of_a_model_that_is_short_as_a_rule_does_not_keep_the_doo
         lease = engine.lease("m")
         for _ in range(10):  # so that it is known to be short, whatever the machine was doing when it was measured
             lease.batcher._costs.observe(1, 1000)
-        assert lease.batcher.is_short(1, 1)
+        assert lease.batcher.short.fits(1, 1)
         # Returns: this thread is the door's.
         asked = ask(engine, "m", steps(ENDLESS), deadline_ns=monotonic_ns() + 1_000_000_000)
         assert isinstance(asked.outcome, DeadlineExceeded)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastserve._ext.ticket import Ticket
-from fastserve.engine.batcher import INLINE_NS
+from fastserve.engine.short import INLINE_NS
 from fastserve.errors import QueueFull
 from fastserve.protocols.oip.statistics import Now, model_stats
 from fastserve.types import InferRequest

@@ -25,6 +25,7 @@ from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.event import read_event
 from fastserve.protocols.oip.explain import Explainer
 from fastserve.protocols.oip.flavour import PLAIN_FROM_THE_START, Flavour, flavour_of
+from fastserve.protocols.oip.lane import InferLane, lane_for
 from fastserve.protocols.oip.later import Later
 from fastserve.protocols.oip.models import TARGET, find
 from fastserve.protocols.oip.plan import plan_of
@@ -57,7 +58,12 @@ class Inference:
         light = Light(LENGTH_HEADER, self.is_light)
         calls = [
             Route(
-                "POST", re.compile(f"{TARGET}/{name}/?"), "infer", infer=call, light=light if name == "infer" else None
+                "POST",
+                re.compile(f"{TARGET}/{name}/?"),
+                "infer",
+                infer=call,
+                light=light if name == "infer" else None,
+                lane=self.lane if name == "infer" else None,
             )
             for name, call in self._calls.items()
         ]
@@ -88,6 +94,12 @@ class Inference:
             return self._engine.submit(lease, asked, answer)
         except InvalidTensor as error:
             raise located(error, asked, order, plan) from error
+
+    def lane(self, request: Request) -> InferLane | None:
+        """The short way for requests like that one, where the model has a short one, and nobody traces it."""
+        lease = find(self._engine, request.params)
+        params, tracing = request.params, self._tracing
+        return lane_for(lease, request, lambda: not tracing.active and find(self._engine, params) is lease)
 
     def is_light(self, request: Request) -> bool:
         """Whether the JSON before the tensors is known, and all else, there and back, are numbers in binary."""

@@ -23,6 +23,7 @@ from fastserve.http.recorded import Encode, recorded
 from fastserve.http.routes import Route
 from fastserve.protocols.tfserving import classify, codec, errors, schema
 from fastserve.protocols.tfserving.examples import check_examples
+from fastserve.protocols.tfserving.lane import PredictLane, lane_for
 from fastserve.types import VersionState, VersionStatus
 
 _TARGET = (
@@ -46,7 +47,7 @@ class TfServing:
     def routes(self) -> list[Route]:
         """The five calls, and what browsers ask first."""
         return [
-            Route("POST", re.compile(_TARGET + ":predict"), "infer", infer=self.predict),
+            Route("POST", re.compile(_TARGET + ":predict"), "infer", infer=self.predict, lane=self.lane),
             Route("POST", re.compile(_TARGET + ":classify"), "infer", infer=self.classify),
             Route("POST", re.compile(_TARGET + ":regress"), "infer", infer=self.regress),
             Route("GET", re.compile(_TARGET), "read", infer=self.status),
@@ -86,6 +87,13 @@ class TfServing:
             return self._engine.submit(lease, infer, reply.then(encode, plan, style))
         except InvalidTensor as error:
             raise error.at(codec.path_of(error.path, plan, style)) from error
+
+    def lane(self, request: Request) -> PredictLane | None:
+        """The short way for predict's requests by row, where the model has a short one."""
+        params = request.params
+        lease = self._lease(params)
+        plan = lease.codecs.get("tfserving") or _plan(lease)
+        return lane_for(lease, plan, lambda: self._lease(params) is lease)
 
     def classify(self, request: Request, reply: Reply) -> Pending | None:
         """POST MODEL:classify."""

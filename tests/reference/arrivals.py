@@ -1,4 +1,4 @@
-"""Those who wait, and what is done about each that waits too long.
+"""The plain twin of `Overdue` in ext/arrivals.pyx.
 
 Thread: any; the alarm's calls `act`. Memory: one entry per waiter.
 """
@@ -30,7 +30,7 @@ class Overdue(Generic[Waiter]):
         self.waiting[waiter] = now_ns
         if not self._armed and self._limit_ns:
             self._armed = True
-            self._at(now_ns + self._limit_ns, self._ring)
+            self._at(now_ns + self._limit_ns, self.ring)
 
     def any_since(self, when_ns: int) -> bool:
         """Whether one that began after `when_ns` still waits."""
@@ -41,13 +41,13 @@ class Overdue(Generic[Waiter]):
         except (StopIteration, RuntimeError):  # none, or another thread took one out at this moment
             return False
 
-    def _ring(self, now_ns: int) -> None:
+    def ring(self, now_ns: int) -> None:
         self._armed = False
         for waiter, began_ns in list(self.waiting.items()):
             due_ns = began_ns + self._limit_ns
             if due_ns > now_ns:
                 self._armed = True
-                self._at(due_ns, self._ring)
+                self._at(due_ns, self.ring)
                 return
             if self.waiting.pop(waiter, None) is not None:
                 self._act(waiter)

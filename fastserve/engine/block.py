@@ -1,0 +1,131 @@
+"""Blocks: many requests of one kind in one short run, without an object for any of them.
+
+The way of requests that ask for nothing but an answer: one input, rows of a fixed shape, all outputs, the default deadline.
+Whatever does not fit is left out, and goes the way of all others, which also says what is wrong with it.
+
+Thread: the door's. Memory: outputs are encoded from the runner's own buffers, before anybody else gets the runner.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+from fastserve._ext.coalesce import RowShapes
+from fastserve._ext.costs import CostTable
+from fastserve.clock import Clock
+from fastserve.engine.meters import ModelMeters
+from fastserve.engine.short import TOGETHER_NS, ShortRuns
+from fastserve.errors import FastServeError
+from fastserve.types import Signature, Tensor
+
+Answered = TypeVar("Answered")
+Encode = Callable[[tuple[Tensor, ...], list[int]], list[Answered]]
+"""Outputs of one run and the rows of each request, to an answer for each; the outputs are another's afterwards."""
+
+Found = list[Tensor | None]
+"""The input of each request; None for one that could not be read."""
+
+
+@runtime_checkable
+class RunsParts(Protocol):
+    """A runner that takes rows where they lie and shows where it put what came of them."""
+
+    def run_parts(self, parts: list[Tensor], rows: int) -> tuple[Tensor, ...] | None:
+        """All outputs [rows, ...] of the one input's parts, one after the other; valid until the next run.
+
+        None, where they do not fit its buffers or the run fails.
+        """
+
+
+def each(read: Callable[[bytes], Tensor | None], bodies: list[bytes]) -> Found:
+    """What `read` makes of each; None also where it refuses: whoever reads it again says what is wrong."""
+    found: Found = []
+    for body in bodies:
+        try:
+            found.append(read(body))
+        except FastServeError:
+            found.append(None)
+    return found
+
+
+def blocks_for(
+    signature: Signature, short: ShortRuns, max_rows: int, clock: Clock, run_clock: Clock, meters: ModelMeters
+) -> "Blocks | None":
+    """Blocks of a version whose rows may be coalesced; None where it has several inputs, or rows of many shapes."""
+    spec = signature.inputs[0]
+    fixed = spec.shape is not None and all(size >= 0 for size in spec.shape[1:])
+    if len(signature.inputs) != 1 or not fixed or not isinstance(short.runner, RunsParts):
+        return None
+    shapes = RowShapes(((spec.name, spec.dtype.numpy, (spec.shape or ())[1:]),))
+    return Blocks(shapes, short, max_rows, clock, run_clock, meters)
+
+
+class Blocks:
+    """Blocks of one version."""
+
+    def __init__(
+        self, shapes: RowShapes, short: ShortRuns, max_rows: int, clock: Clock, run_clock: Clock, meters: ModelMeters
+    ) -> None:
+        self._shapes = shapes
+        self._short = short
+        self._costs: CostTable = short.costs
+        self._max_rows = max_rows
+        self._clock = clock
+        self._run_clock = run_clock
+        self._meters = meters
+
+    @property
+    def worth_while(self) -> bool:
+        """Whether a row's run is short now."""
+        return self._short.fits(1, 1)
+
+    def run(self, found: Found, came_ns: list[int], encode: Encode[Answered]) -> list[Answered | None]:
+        """Run what fits; an answer for each, None for what was left out. `came_ns`: when their bodies were there."""
+        counts = self._shapes.each(found)
+        answers: list[Answered | None] = [None] * len(found)
+        for places in self._cut(counts):
+            parts: list[Tensor] = [found[at] for at in places]  # type: ignore[misc]  # -1 rows else
+            rows = [counts[at] for at in places]
+            done = self._run(parts, rows, [came_ns[at] for at in places], encode)
+            if done is None:
+                break  # as long as the reason lasts it is everybody's
+            for at, answer in zip(places, done, strict=True):
+                answers[at] = answer
+        return answers
+
+    def _cut(self, counts: list[int]) -> list[list[int]]:
+        """Places in `counts` that run together: each short by itself, together no more than a door's thread is held."""
+        blocks: list[list[int]] = []
+        rows, spared_ns = self._max_rows, 0
+        for at, count in enumerate(counts):
+            if count <= 0 or not self._short.fits(count, count):
+                continue
+            rows += count
+            spared_ns += self._costs.estimate_ns(count)
+            if rows <= self._max_rows and spared_ns <= TOGETHER_NS and blocks:
+                blocks[-1].append(at)
+            else:
+                blocks.append([at])
+                rows, spared_ns = count, self._costs.estimate_ns(count)
+        return blocks
+
+    def _run(
+        self, parts: list[Tensor], rows: list[int], came_ns: list[int], encode: Encode[Answered]
+    ) -> list[Answered] | None:
+        runner = self._short.take()
+        if runner is None:
+            return None
+        total = sum(rows)
+        try:
+            began, cost_began = self._clock(), self._run_clock()
+            outputs = cast(RunsParts, runner).run_parts(parts, total)
+            if outputs is None:
+                self._short.was_stopped(total)
+                return None
+            cost, ended = self._run_clock() - cost_began, self._clock()
+            answers = encode(outputs, rows)
+        finally:
+            self._short.give_back(runner)
+        self._costs.observe(total, cost)
+        self._meters.decode.observe_since(came_ns, began)
+        self._meters.version.block(came_ns, rows, began, ended, self._clock())
+        return answers

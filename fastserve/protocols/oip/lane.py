@@ -1,0 +1,110 @@
+"""Inference for many requests at a time that differ in their numbers only: one input, behind the JSON or within it.
+
+Thread: the door's. Memory: holds the lease of its version for as long as that is the one that the path means.
+"""
+
+from collections.abc import Callable
+
+from fastserve._ext import binarytensor
+from fastserve._ext.coalesce import split
+from fastserve._ext.tensorize import between
+from fastserve.engine.block import Blocks, Found, each
+from fastserve.engine.lease import Lease
+from fastserve.errors import FastServeError
+from fastserve.http.message import Request, Response
+from fastserve.protocols.oip.binary import LENGTH_HEADER
+from fastserve.protocols.oip.decode import known
+from fastserve.protocols.oip.encode import encode_infer
+from fastserve.protocols.oip.envelope import Asked
+from fastserve.protocols.oip.plan import InferPlan, plan_of
+from fastserve.protocols.oip.tensors import Behind, Hole
+from fastserve.types import InferResult, Tensor, Timing
+
+Read = Callable[[list[bytes]], Found]
+"""The input of each body; None for one that is not like the others."""
+
+
+class InferLane:
+    """One path's requests of one kind. `serves`: whether the path still means this version; raises what a lookup raises."""
+
+    header: str | None = LENGTH_HEADER
+    limit = 0
+
+    def __init__(
+        self, lease: Lease, blocks: Blocks, asked: Asked, read: Read, length: str | None, serves: Callable[[], bool]
+    ) -> None:
+        self.header_value = length
+        self.light = length is not None and asked.numbers_only
+        self.subject = lease.subject
+        self._lease = lease
+        self._blocks = blocks
+        self._plan: InferPlan = plan_of(lease)
+        self._form = asked.form
+        self._read = read
+        self._serves = serves
+
+    def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
+        """See `Lane`."""
+        try:
+            if not self._serves() or not self._blocks.worth_while:
+                return None
+        except FastServeError:
+            return None
+        return self._blocks.run(self._read(bodies), came_ns, self._encode)
+
+    def _encode(self, outputs: tuple[Tensor, ...], rows: list[int]) -> list[Response]:
+        lease, plan, form = self._lease, self._plan, self._form
+        names, timing = lease.output_names, Timing()
+        each = zip(*[split(output, rows) for output in outputs], strict=True)
+        return [
+            encode_infer(
+                InferResult(lease.model, lease.version, dict(zip(names, arrays, strict=True)), timing), plan, form, ""
+            )
+            for arrays in each
+        ]
+
+
+def lane_for(lease: Lease, request: Request, serves: Callable[[], bool]) -> InferLane | None:
+    """The lane of requests like `request`, which was answered; None where they are looked at one by one."""
+    blocks, plan = lease.blocks, plan_of(lease)
+    if blocks is None or not blocks.worth_while or plan.strict:
+        return None
+    length = request.headers.get(LENGTH_HEADER)
+    if length is not None:
+        asked = known(request, plan)
+        if asked is None or not _is_plain(asked) or asked.inputs or len(asked.behind) != 1:
+            return None
+        return InferLane(lease, blocks, asked, _behind(request.body[: int(length)], asked.behind[0]), length, serves)
+    template = plan.templates[0] if plan.templates else None
+    if template is None or len(template.steps) != 1 or not _is_plain(template.asked) or template.asked.behind:
+        return None
+    ((hole, after),) = template.steps
+    return InferLane(lease, blocks, template.asked, _within(template.first, hole, after), None, serves)
+
+
+def _is_plain(asked: Asked) -> bool:
+    return not (asked.id or asked.priority or asked.timeout_ns or asked.form.rankings)
+
+
+def _behind(text: bytes, one: Behind) -> Read:
+    """Bodies that are `text` and one tensor in binary."""
+    start, total = len(text), len(text) + one.size
+    view, dtype, size, shape = binarytensor.view, one.dtype, one.size, one.shape
+
+    def read(bodies: list[bytes]) -> Found:
+        return [
+            view(body, start, size, dtype, shape) if len(body) == total and body.startswith(text) else None
+            for body in bodies
+        ]
+
+    return read
+
+
+def _within(before: bytes, hole: Hole, after: bytes) -> Read:
+    """Bodies that are a list of numbers between two texts."""
+
+    def one(body: bytes) -> Tensor | None:
+        found = between(body, before, after, hole.dtype, hole.takes_words)
+        return None if found is None or found.size != hole.count else found.reshape(hole.shape)
+
+    return lambda bodies: each(one, bodies)

@@ -1,0 +1,176 @@
+"""Lanes of the direct door: who rides in one, who goes the general way, and when a lane comes and goes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fastserve.http.direct import ASK_AGAIN_NS, MAX_LANE_CHARS
+from tests.support.fake_doors import TIMEOUT_S, DirectExchange, FakeDirectDoor
+
+AGAIN_S = ASK_AGAIN_NS / 1e9
+
+
+@pytest.fixture
+def door() -> Iterator[FakeDirectDoor]:
+    made = FakeDirectDoor()
+    made.advance(AGAIN_S)
+    assert made.post("/lane", b"first").body == b"first"
+    yield made
+    made.close()
+
+
+def begun(door: FakeDirectDoor, body: bytes, **headers: str) -> DirectExchange:
+    sent = door.request("POST", "/lane", headers, declared=len(body))
+    assert isinstance(sent, DirectExchange)
+    return sent
+
+
+def test_those_after_the_first_ride_in_the_lane(door: FakeDirectDoor):
+    answer = door.post("/lane", b"ab")
+    assert (answer.status, answer.body, answer.headers) == (200, b"abab", {"content-type": "text/plain"})
+    assert door.toy.lane.seen == [[b"ab"]]
+
+
+def test_requests_that_come_together_are_answered_together(door: FakeDirectDoor):
+    bodies = [b"1", b"2", b"3"]
+    sent = [begun(door, body) for body in bodies]
+    for exchange, body in zip(sent, bodies, strict=True):
+        exchange.send(body)
+    assert door.toy.lane.seen == [bodies]
+    assert [exchange.body for exchange in sent] == [b"11", b"22", b"33"]
+
+
+def test_what_the_lane_leaves_goes_the_general_way_with_its_headers(door: FakeDirectDoor):
+    sent = [begun(door, body, **{"x-mine": body.decode()}) for body in (b"1", b"other")]
+    sent[0].send(b"1")
+    sent[1].send(b"other")
+    assert [exchange.body for exchange in sent] == [b"11", b"other"]
+    assert door.toy.seen[-1].headers.get("x-mine") == "other"
+
+
+@pytest.mark.parametrize("body", [b"close", b"break"])
+def test_a_lane_that_closes_or_breaks_costs_nobody_the_answer(
+    door: FakeDirectDoor, body: bytes, caplog: pytest.LogCaptureFixture
+):
+    sent = [begun(door, b"1"), begun(door, body)]
+    sent[0].send(b"1")
+    sent[1].send(body)
+    assert [exchange.body for exchange in sent] == [b"1", body]
+    assert ("a lane failed" in caplog.text) is (body == b"break")
+    seen = len(door.toy.lane.seen)
+    door.post("/lane", b"2")
+    assert len(door.toy.lane.seen) == seen
+
+
+def test_a_lane_is_asked_for_again_after_a_while(door: FakeDirectDoor):
+    door.post("/lane", b"close")
+    assert door.post("/lane", b"1").body == b"1"
+    assert door.toy.lanes == 1
+    door.advance(AGAIN_S)
+    assert door.post("/lane", b"1").body == b"1"
+    assert door.post("/lane", b"1").body == b"11"
+    assert door.toy.lanes == 2
+
+
+def test_a_lane_goes_when_models_change(door: FakeDirectDoor):
+    door.door.lanes.clear()
+    assert door.post("/lane", b"1").body == b"1"
+    assert door.post("/lane", b"1").body == b"11"
+
+
+def test_a_path_without_a_lane_is_not_asked_for_one_each_time():
+    door = FakeDirectDoor()
+    door.advance(AGAIN_S)
+    for _ in range(3):
+        assert door.post("/lane", b"no lane").body == b"no lane"
+    assert door.toy.lanes == 1
+    door.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"x-toy": "1"}, {"content-encoding": "identity"}, {"x-request-timeout-ms": "1000"}],
+)
+def test_out_of_the_ordinary_goes_the_general_way(door: FakeDirectDoor, headers: dict[str, str]):
+    seen = len(door.toy.lane.seen)
+    door.post("/lane", b"1", headers)
+    assert len(door.toy.lane.seen) == seen
+
+
+def test_a_body_that_breaks_off_in_a_lane_is_told_so(door: FakeDirectDoor):
+    sent = begun(door, b"1234")
+    sent.leave()
+    assert sent.status == 400
+    assert not door.door.bodies.waiting
+
+
+def test_a_body_that_does_not_come_in_time_is_told_so(door: FakeDirectDoor):
+    sent = begun(door, b"1234")
+    door.advance(TIMEOUT_S)
+    assert sent.status == 408
+    assert sent.body_later.cancelled
+    sent.send(b"1234")  # too late
+    assert len(sent.answers) == 1
+
+
+def test_lane_and_general_requests_that_come_together_are_all_answered(door: FakeDirectDoor):
+    one = begun(door, b"1")
+    other = door.request("POST", "/echo", declared=1)
+    one.send(b"1")
+    assert not one.answered
+    other.send(b"2")
+    assert (one.body, other.body) == (b"11", b"2")
+
+
+def test_while_draining_answers_ask_to_hang_up(door: FakeDirectDoor):
+    sent = begun(door, b"1")
+    door.site.ask_to_leave(True)
+    assert sent.send(b"1").headers["connection"] == "close"
+    assert sent.body == b"11"
+
+
+def test_long_answers_are_compressed_for_those_who_want_it():
+    door = FakeDirectDoor(compress_min_bytes=8)
+    door.advance(AGAIN_S)
+    door.post("/lane", b"1")
+    sent = door.post("/lane", b"1" * 200, {"accept-encoding": "gzip"})
+    door.work()
+    assert sent.headers["content-encoding"] == "gzip"
+    assert door.post("/lane", b"1", {"accept-encoding": "gzip"}).body == b"11"
+    door.close()
+
+
+def test_answers_in_lanes_are_counted(door: FakeDirectDoor):
+    for _ in range(3):
+        door.post("/lane", b"1")
+    assert door.count('fastserve_requests_total{model="m",protocol="toy",status="200",version="1"}') == 4
+    assert door.count('fastserve_request_seconds_count{model="m",protocol="toy"}') == 4
+
+
+def test_an_answer_that_cannot_leave_costs_nobody_else_theirs(
+    door: FakeDirectDoor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    sent = [begun(door, body) for body in (b"1", b"2")]
+
+    def gone(*_: object) -> None:
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(sent[0], "response_bytes", gone)
+    sent[0].send(b"1")
+    sent[1].send(b"2")
+    assert sent[1].body == b"22"
+    assert "could not be sent" in caplog.text
+
+
+def test_very_long_paths_have_no_lanes(door: FakeDirectDoor):
+    door.door.lanes.ask("/" + "x" * MAX_LANE_CHARS, door.toy.make_lane, door.toy.seen[0])
+    assert door.toy.lanes == 1
+
+
+@pytest.mark.parametrize("site", [{"cors_origins": ("*",)}])
+def test_where_every_answer_is_looked_at_there_are_no_lanes(site: dict[str, object]):
+    door = FakeDirectDoor(**site)
+    door.advance(AGAIN_S)
+    door.post("/lane", b"1")
+    assert door.toy.lanes == 0
+    door.close()
