@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from fastserve.errors import ErrorCode, FastServeError
 from fastserve.store.catalogue import Catalogue, File, State, Tombstone
+from fastserve.store.plan import options
 from fastserve.store.rows import Row
 from fastserve.store.tail import Readers, Tail
 from fastserve.types import EVERYBODY, Caller
@@ -31,14 +32,6 @@ WITHIN_S = 60.0
 MAX_TRIES = 20
 MAX_REMEMBERED = 64
 
-OPTIONS = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "allow_persistent_secrets": "false",
-    "allow_community_extensions": "false",
-    "python_enable_replacements": "false",
-    "temp_directory": "",
-}
 
 
 class LogUnavailable(FastServeError):
@@ -126,12 +119,25 @@ class Reader:
             timer.daemon = True
             timer.start()
             try:
-                scope.make(one, self._remembered(scope))
+                _, above = scope.plans(one, self._remembered(scope))
+                above.make(one)
+                above.lock(one)
                 yield one
             except duckdb.InterruptException:
                 raise QuestionTooLong(f"the prediction log's answer took longer than {within_s:g} s") from None
             finally:
                 timer.cancel()
+
+    def plan(self, model: str | None = None, caller: Caller = EVERYBODY) -> Any:
+        """What makes the views of `connection` in a database elsewhere: a `Plan`."""
+        import duckdb
+
+        from fastserve.store.scope import Scope
+
+        scope = Scope(self._directory, self.moment(), model, caller)
+        with duckdb.connect(":memory:", config=self._options()) as one:
+            below, above = scope.plans(one, self._remembered(scope))
+            return below.then(above)
 
     def columns(self, model: str, caller: Caller = EVERYBODY) -> list[Any]:
         """The features, tags and importances of a model, as `views.Shown`."""
@@ -150,7 +156,7 @@ class Reader:
             return scope.record(one, prediction_id)
 
     def _options(self) -> dict[str, Any]:
-        return {**OPTIONS, "memory_limit": f"{self._memory_bytes >> 20}MiB", "threads": str(self._threads)}
+        return options(self._memory_bytes, self._threads)
 
     def _look(self) -> tuple[State, Any]:
         """State and tail of one moment: nothing moved from the one to the other between looking at them."""

@@ -13,6 +13,7 @@ from fastserve.store import columns, views
 from fastserve.store.catalogue import File
 from fastserve.store.columns import Column
 from fastserve.store.deleting import NARROW, doomed_in
+from fastserve.store.plan import Plan
 from fastserve.store.reader import Moment
 from fastserve.store.rows import Row
 from fastserve.types import Caller
@@ -43,20 +44,19 @@ class Scope:
         self.paths = tuple(file.path for file in self._files)
         self.shown = views.shown(self._columns)
 
-    def make(self, one: Any, remember: Remember) -> None:
-        """The views, in an empty database; afterwards it sees nothing else."""
-        self._make_all(one)
+    def plans(self, one: Any, remember: Remember) -> tuple[Plan, Plan]:
+        """What makes `_all`, which is done in `one`, an empty database; and what makes the views on it."""
+        below = self._below()
+        below.make(one)
         superseded = self._superseded(one, remember)
-        if superseded.num_rows:
-            one.register("_superseded", superseded)
-        for sql in views.view_sqls(self.shown, superseded=superseded.num_rows > 0):
-            one.execute(sql)
-        self._lock(one)
+        tables = {"_superseded": superseded} if superseded.num_rows else {}
+        return below, Plan(below.paths, views.view_sqls(self.shown, superseded=bool(tables)), tables)
 
     def record(self, one: Any, prediction_id: str) -> list[Row]:
         """Every part of that prediction."""
-        self._make_all(one)
-        self._lock(one)
+        below = self._below()
+        below.make(one)
+        below.lock(one)
         keys = sorted({columns.key_of(file.model_id, prediction_id) for file in self._files})
         keys += [
             key for key in {columns.key_of(_model(table), prediction_id) for table in self._tail} if key not in keys
@@ -69,20 +69,22 @@ class Scope:
         fields = [*columns.FIXED, *map(columns.field_of, self._columns)]
         return columns.rows_of(found.cast(pa.schema(fields)))
 
-    def _make_all(self, one: Any) -> None:
-        sources = []
+    def _below(self) -> Plan:
+        """`_files`, `_tail` and `_all`."""
+        paths = [str(self._directory / path) for path in self.paths]
+        sqls: list[str] = []
+        tables: dict[str, pa.Table] = {}
         if self._files:
             alike = len({file.columns for file in self._files}) == 1
-            paths = [str(self._directory / path) for path in self.paths]
-            one.execute(f"create view _files as {views.files_sql(paths, alike=alike)}")
-            sources.append("_files")
+            sqls.append(f"create view _files as {views.files_sql(paths, alike=alike)}")
         if self._tail:
-            one.register("_tail", columns.joined(self._tail))
-            sources.append("_tail")
+            tables["_tail"] = columns.joined(self._tail)
         deleted = self._deleted()
         if deleted:
-            one.register("_deleted", pa.table({"seq": pa.array(deleted, pa.uint64())}))
-        one.execute(views.all_sql(sources, self._columns, self._spaces, deleted=bool(deleted)))
+            tables["_deleted"] = pa.table({"seq": pa.array(deleted, pa.uint64())})
+        sources = [*(["_files"] if self._files else []), *(["_tail"] if self._tail else [])]
+        sqls.append(views.all_sql(sources, self._columns, self._spaces, deleted=bool(deleted)))
+        return Plan(paths=paths, sqls=sqls, tables=tables)
 
     def _deleted(self) -> list[int]:
         """What files still hold and a deletion that was acknowledged a moment ago is about."""
@@ -104,12 +106,6 @@ class Scope:
         if self._tail:
             found.append(_replaced_with_tail(one, has_files=bool(self._files)))
         return pa.concat_tables(found)
-
-    def _lock(self, one: Any) -> None:
-        paths = ", ".join(views.text(str(self._directory / path)) for path in self.paths)
-        one.execute(f"set allowed_paths = [{paths}]")
-        one.execute("set enable_external_access = false")
-        one.execute("set lock_configuration = true")
 
 
 def _replaced_in_files(one: Any) -> pa.Table:
