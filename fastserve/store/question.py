@@ -3,6 +3,10 @@
 Thread: any.
 """
 
+import base64
+import datetime
+import decimal
+import math
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -75,15 +79,8 @@ class QuestionRefused(FastServeError):
 
 
 def plain(value: Any) -> Any:
-    """A value of a result as JSON has it: instants and days in ISO 8601, what is no finite number by name, bytes as base64."""
-    import base64
-    import datetime
-    import decimal
-    import math
-
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, int):
+    """A value of a result as JSON has it: instants and days in ISO 8601, numbers that are not finite by name, bytes as base64."""
+    if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")

@@ -33,7 +33,6 @@ MAX_TRIES = 20
 MAX_REMEMBERED = 64
 
 
-
 class LogUnavailable(FastServeError):
     """The log cannot be asked here; the text says what to do."""
 

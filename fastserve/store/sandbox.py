@@ -9,6 +9,7 @@ Thread: its own, and a timer's. Memory: what `Limits` say and what it took befor
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -143,8 +144,8 @@ def _arrow(relation: Any, asked: Asked) -> tuple[Told, bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """The database's own words, without what it proposes to do about settings that are locked."""
-    return str(error).strip()[:MAX_REASON_CHARS]
+    """The database's own words, without the folders of this machine."""
+    return re.sub(r"(?<![\w.])/[^\s'\"]*/", "", str(error).strip())[:MAX_REASON_CHARS]
 
 
 def _read(asking: socket.socket, size: int) -> bytes:

@@ -1,7 +1,7 @@
-"""What a statement that came from outside may be: one SELECT over the log's views. Pure: DuckDB's own syntax tree in, or a refusal.
+"""What a statement that came from outside may be: one SELECT over the log's views. Pure: DuckDB's own syntax tree, or a refusal.
 
 What is not known is refused: a kind of source, a function that makes tables. Files and settings are locked besides (`plan`);
-this keeps questions off what the views are made of, which other callers' rows are in, and off what the database tells of itself.
+this keeps questions off what the views are made of, where other callers' rows are, and off what the database tells of itself.
 """
 
 import re
@@ -12,7 +12,9 @@ from fastserve.errors import InvalidRequest, quoted
 from fastserve.store.views import VIEWS
 
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
-SOURCES = frozenset({"EMPTY", "BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "SHOW_REF", "PIVOT"})
+SOURCES = frozenset(
+    {"EMPTY", "BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "SHOW_REF", "PIVOT"}
+)
 NO_FUNCTIONS = re.compile(
     r"(pg_|duckdb_|pragma_|read_|sniff_|parquet_|sqlite_|current_(?!date|timestamp|localtime)|get(env|variable)|which_|"
     r"write_|query|set_?seed|nextval|currval|has_|in_search_path|json_(de|execute_)?seriali[sz]e|txid|version|"
@@ -45,9 +47,8 @@ def check(tree: Mapping[str, Any]) -> None:
 def _check_node(node: Mapping[str, Any], own: Collection[str]) -> None:
     kind = node.get("type")
     function = node.get("function_name")
-    if isinstance(function, str):
-        if node.get("schema") or node.get("catalog") or NO_FUNCTIONS.match(function):
-            raise _refused(f"it calls {quoted(function)}")
+    if isinstance(function, str) and (node.get("schema") or node.get("catalog") or NO_FUNCTIONS.match(function)):
+        raise _refused(f"it calls {quoted(function)}")
     if "class" in node or "sample" not in node or "from_table" in node or "alias" not in node:
         return
     if kind not in SOURCES:

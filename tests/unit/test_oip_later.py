@@ -2,7 +2,7 @@
 
 import threading
 
-from fastserve.protocols.oip.later import OnDemand
+from fastserve.protocols.later import OnDemand
 from tests.support.waiting import WITHIN_S
 
 CALLERS = 16

@@ -13,7 +13,7 @@ from fastserve.config import DataUrlConfig
 from fastserve.engine.engine import Pending
 from fastserve.fetch.fetch import Fetcher
 from fastserve.http.message import Reply, Request
-from fastserve.protocols.oip.later import Later, OnDemand, Room
+from fastserve.protocols.later import Later, OnDemand, Room
 from fastserve.protocols.oip.question import Elsewhere
 
 THREADS = 4

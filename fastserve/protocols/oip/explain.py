@@ -16,10 +16,10 @@ from msgspec import Struct
 from fastserve.engine.engine import Engine, Lease, Pending
 from fastserve.errors import Cancelled, FastServeError, InvalidRequest, InvalidTensor, quoted
 from fastserve.http.message import Reply, Request
+from fastserve.protocols.later import Later, OnDemand, Room
 from fastserve.protocols.oip.background import background_of
 from fastserve.protocols.oip.explain_settings import Settings, read_settings
 from fastserve.protocols.oip.explanation import Explanation
-from fastserve.protocols.oip.later import Later, OnDemand, Room
 from fastserve.protocols.oip.plain import plain_plan
 from fastserve.protocols.oip.question import Question
 from fastserve.protocols.oip.shapley import Contributions, Table, contributions, warm_up

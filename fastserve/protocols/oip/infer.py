@@ -18,6 +18,7 @@ from fastserve.errors import FastServeError, InvalidTensor, ModelForbidden
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.recorded import Encode, recorded
 from fastserve.http.routes import Light, Route
+from fastserve.protocols.later import Later
 from fastserve.protocols.oip.binary import LENGTH_HEADER
 from fastserve.protocols.oip.decode import decode_infer, known, located
 from fastserve.protocols.oip.elsewhere import Reader
@@ -26,7 +27,6 @@ from fastserve.protocols.oip.event import read_event
 from fastserve.protocols.oip.explain import Explainer
 from fastserve.protocols.oip.flavour import PLAIN_FROM_THE_START, Flavour, flavour_of
 from fastserve.protocols.oip.lane import InferLane, lane_for
-from fastserve.protocols.oip.later import Later
 from fastserve.protocols.oip.models import TARGET, find
 from fastserve.protocols.oip.plan import plan_of
 from fastserve.protocols.oip.question import Elsewhere, Question, read_elsewhere, read_question
