@@ -24,7 +24,7 @@ from fastserve.store.reader import QuestionTooLong
 HEAD_BYTES = 8
 START_WITHIN_S = 30.0
 KILL_AFTER_S = 1.0
-PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """Of the environment: secrets of the configuration may stand in the rest."""
 
 
@@ -38,7 +38,7 @@ class _Process:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, and a number
                 [sys.executable, "-m", "fastserve.store.sandbox", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**environment, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env={**environment, "MALLOC_ARENA_MAX": "2", "TZ": "UTC"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

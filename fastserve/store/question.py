@@ -79,7 +79,7 @@ class QuestionRefused(FastServeError):
 
 
 def plain(value: Any) -> Any:
-    """A value of a result as JSON has it: instants and days in ISO 8601, numbers that are not finite by name, bytes as base64."""
+    """A value of a result as JSON has it: instants in ISO 8601, numbers that are not finite by name, bytes as base64."""
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):

@@ -21,6 +21,7 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
+import pytz
 
 from fastserve.errors import ErrorCode, InvalidRequest
 from fastserve.store.plan import Plan, options
@@ -29,6 +30,9 @@ from fastserve.store.statement import MAX_SQL_CHARS, check
 
 NICENESS = 15
 GRACE_S = 5
+SLACK_BYTES = 256 << 20
+"""Addresses that allocators take in advance, for threads, and do not use."""
+
 HEAD_BYTES = 8
 MAX_TABLES = 8
 CHUNK_ROWS = 512
@@ -55,8 +59,9 @@ def main() -> None:
 
 def _warm() -> None:
     """What a first question would wait for is done while nobody waits."""
+    assert pytz.utc is not None, "DuckDB asks for it"
     with duckdb.connect(":memory:", config=options(64 << 20, 1)) as one:
-        one.execute("select json_serialize_sql('select 1')").fetchall()
+        one.execute("select json_serialize_sql('select 1'), now()").fetchall()
 
 
 def _answered(asked: Asked, fds: Sequence[int]) -> tuple[Told, bytes]:
@@ -87,7 +92,7 @@ def _bound(memory_bytes: int, within_s: float) -> None:
     """From here on the system ends what goes too far."""
     with open("/proc/self/statm") as file:
         now_bytes = int(file.read().split()[0]) * resource.getpagesize()
-    most = now_bytes + 2 * memory_bytes
+    most = now_bytes + 2 * memory_bytes + SLACK_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.alarm(int(within_s) + GRACE_S)
 
@@ -100,26 +105,26 @@ def _table(fd: int) -> pa.Table:
 def _check(one: Any, sql: str) -> None:
     if len(sql) > MAX_SQL_CHARS:
         raise InvalidRequest(f"expected at most {MAX_SQL_CHARS} characters, got {len(sql)}")
-    check(json.loads(one.execute("select json_serialize_sql(?)", [sql]).fetchone()[0]))
+    ((tree,),) = one.execute("select json_serialize_sql(?)", [sql]).fetchall()
+    check(json.loads(tree))
 
 
 def _result(one: Any, asked: Asked) -> tuple[Told, bytes]:
     question = asked.question
-    relation = one.execute(question.sql, list(question.parameters))
+    relation = one.sql(question.sql, params=list(question.parameters)).limit(question.max_rows + 1)
     if question.format == "arrow":
         return _arrow(relation, asked)
-    columns = [{"name": name, "type": str(kind)} for name, kind, *_ in relation.description]
+    columns = [{"name": name, "type": str(kind)} for name, kind in zip(relation.columns, relation.types, strict=True)]
     rows: list[bytes] = []
     room = asked.limits.answer_bytes
     truncated = False
-    while not truncated and (found := relation.fetchmany(CHUNK_ROWS)):
-        for row in found:
-            data = json.dumps(plain(row), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-            room -= len(data) + 1
-            if room < 0 or len(rows) >= question.max_rows:
-                truncated = True
-                break
-            rows.append(data)
+    for row in relation.fetchall():
+        data = json.dumps(plain(row), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        room -= len(data) + 1
+        truncated = room < 0 or len(rows) >= question.max_rows
+        if truncated:
+            break
+        rows.append(data)
     head = json.dumps(columns, ensure_ascii=False).encode("utf-8", "replace")
     body = b'{"columns":%b,"rows":[%b],"truncated":%b}' % (head, b",".join(rows), b"true" if truncated else b"false")
     return Told(body_bytes=len(body), rows=len(rows), truncated=truncated), body

@@ -1,4 +1,4 @@
-"""What a statement that came from outside may be: one SELECT over the log's views. Pure: DuckDB's own syntax tree, or a refusal.
+"""What a statement that came from outside may be: one SELECT over the log's views. Pure: DuckDB's own syntax tree in.
 
 What is not known is refused: a kind of source, a function that makes tables. Files and settings are locked besides (`plan`);
 this keeps questions off what the views are made of, where other callers' rows are, and off what the database tells of itself.
