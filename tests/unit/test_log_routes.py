@@ -14,6 +14,8 @@ import pytest
 
 from fastserve.config import load_config
 from fastserve.server.app import App, create_app
+from fastserve.store.compactor import LOCK
+from fastserve.store.disk import DISK
 from fastserve.store.frames import Kind
 from fastserve.store.rows import Row
 from tests.support.doors import Answer, AsgiDoor, Sent
@@ -38,10 +40,17 @@ class Server:
             env[f"KEY_{number}"] = f"a-secret-key-for-{name}"
         file = folder / "fastserve.toml"
         file.write_text("\n".join(lines))
+        DISK.make_folder(folder / "log")
+        self._lock = DISK.lock(folder / "log" / LOCK)  # the server's own compactor knows other frames than these
         self.app: App = create_app(load_config([str(folder)], file=str(file), env=env))
         self.door = AsgiDoor(self.app)
         self.door.open()
         self.app.engine.log_readers = READERS
+
+    def close(self) -> None:
+        self.door.close()
+        assert self._lock is not None
+        DISK.close(self._lock)
 
     def write(self, *rows: Row) -> None:
         """Acknowledged when it returns."""
@@ -78,7 +87,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.write(row(1, space="t"), row(1, space="u", seq=30), row(2, space="t", model_id="n", seq=31))
     server.write(row(3, prediction_id=ODD, label_num=float("nan"), seq=40), row(4, model_id="a/b", seq=41))
     yield server
-    server.door.close()
+    server.close()
 
 
 def test_a_record_is_told_with_everything_that_belongs_to_it(server: Server) -> None:
