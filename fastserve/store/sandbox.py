@@ -18,7 +18,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import duckdb
 import msgspec
 import pyarrow as pa
 import pytz
@@ -59,12 +58,16 @@ def main() -> None:
 
 def _warm() -> None:
     """What a first question would wait for is done while nobody waits."""
+    import duckdb
+
     assert pytz.utc is not None, "DuckDB asks for it"
     with duckdb.connect(":memory:", config=options(64 << 20, 1)) as one:
         one.execute("select json_serialize_sql('select 1'), now()").fetchall()
 
 
 def _answered(asked: Asked, fds: Sequence[int]) -> tuple[Told, bytes]:
+    import duckdb
+
     limits = asked.limits
     _bound(limits.memory_bytes, limits.within_s)
     try:
