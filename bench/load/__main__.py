@@ -12,7 +12,7 @@ from bench.load.cells import CELLS
 from bench.load.results import Measured
 from bench.load.run import measure
 from bench.load.servers import ROOT
-from bench.load.workload import WORKLOADS, Workload
+from bench.load.workload import LOG_RECORD, WORKLOADS, LogRecord, Workload
 
 ROUNDS = 5
 SECONDS = 2.0
@@ -42,6 +42,7 @@ def main() -> None:
     machine.keep_to_two_cores()
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         workloads = {name: Workload(Path(folder), name) for name in WORKLOADS}
+        workloads[LOG_RECORD] = LogRecord(Path(folder))
         patience = machine.Patience(QUICK_PATIENCE_S if given.quick else PATIENCE_S)
         for name in given.only or CELLS:
             _keep(path, name, measure(CELLS[name], workloads, rounds, seconds, patience))

@@ -7,7 +7,18 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW
+from bench.load.contenders import (
+    CONTENDERS,
+    ECHO,
+    FASTSERVE,
+    LOGGING,
+    ON_LOOP,
+    RAW,
+    SEGMENTS,
+    SQLITE,
+    SQLITE_EACH,
+    SQLITE_GROUPED,
+)
 from bench.load.wrk import Figures
 
 ByName = dict[str, Figures]
@@ -36,8 +47,8 @@ class Cell(Struct, frozen=True, kw_only=True):
         return f"{'at most' if self.at_most else 'at least'} {self.goal:g}{'' if self.unit == 'x' else ' '}{self.unit}"
 
 
-def _rate_against(other: str) -> Callable[[ByName], float]:
-    return lambda figures: figures[FASTSERVE].per_s / figures[other].per_s
+def _rate_against(other: str, of: str = FASTSERVE) -> Callable[[ByName], float]:
+    return lambda figures: figures[of].per_s / figures[other].per_s
 
 
 def _added_p50_us(figures: ByName) -> float:
@@ -48,7 +59,12 @@ def _p99_gain(figures: ByName) -> float:
     return figures[ON_LOOP].p99_us / figures[FASTSERVE].p99_us
 
 
-_DOORS = tuple(name for name in CONTENDERS if name != ON_LOOP)
+def _store_p99_gain(figures: ByName) -> float:
+    return figures[SQLITE].p99_us / figures[SEGMENTS].p99_us
+
+
+_LOGS = (LOGGING, SQLITE_EACH, SQLITE_GROUPED)
+_DOORS = tuple(name for name in CONTENDERS if name not in {ON_LOOP, *_LOGS})
 
 CELLS = {
     cell.name: cell
@@ -146,6 +162,43 @@ CELLS = {
             score=_p99_gain,
             goal=4,
             beside="cnn",
+        ),
+        Cell(
+            name="log-c64-sqlite",
+            title="`/v1/log`, records of 650 bytes on disk before their 200, concurrency 64: requests/s against the"
+            " same front end with SQLite (WAL, synchronous=FULL) behind it",
+            workload="log record",
+            connections=64,
+            contenders=_LOGS,
+            score=_rate_against(SQLITE_EACH, LOGGING),
+            goal=1.5,
+        ),
+        Cell(
+            name="log-c64-echo",
+            title="`/v1/log`, the same, concurrency 64: requests/s against bare Granian RSGI echo",
+            workload="log record",
+            connections=64,
+            contenders=(ECHO, LOGGING),
+            score=_rate_against(ECHO, LOGGING),
+            goal=0.4,
+        ),
+        Cell(
+            name="store-rate",
+            title="the log's store alone, batches of 32 from 4 processes: records/s against SQLite",
+            workload="log record",
+            connections=4,
+            contenders=(SEGMENTS, SQLITE),
+            score=_rate_against(SQLITE, SEGMENTS),
+            goal=1.5,
+        ),
+        Cell(
+            name="store-p99",
+            title="the log's store alone, the same: p99 of a batch, times better than SQLite's",
+            workload="log record",
+            connections=4,
+            contenders=(SEGMENTS, SQLITE),
+            score=_store_p99_gain,
+            goal=10,
         ),
     )
 }

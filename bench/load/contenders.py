@@ -10,6 +10,13 @@ FASTSERVE = "fastserve"
 ECHO = "Granian RSGI echo"
 RAW = "onnxruntime alone"
 ON_LOOP = "all on the loop"
+LOGGING = "fastserve, /v1/log"
+SQLITE_EACH = "the same with SQLite, a commit a request"
+SQLITE_GROUPED = "the same with SQLite, commits shared"
+SEGMENTS = "the log's segments"
+SQLITE = "SQLite, WAL, synchronous=FULL"
+STORES = {SEGMENTS: "segments", SQLITE: "sqlite"}
+"""Stores alone: no servers, see `bench.load.stores`."""
 
 
 class Contender(Struct, frozen=True):
@@ -20,6 +27,7 @@ class Contender(Struct, frozen=True):
 
 
 _SERVE = ("serve", "{models}", "--port", "{port}")
+_LOG = (*_SERVE, "--log-dir", "{models}-log-{port}")
 
 CONTENDERS = {
     ECHO: Contender(("bench.load.echo", "rsgi", "{port}"), echoes=True),
@@ -28,6 +36,9 @@ CONTENDERS = {
     "Granian ASGI echo": Contender(("bench.load.echo", "asgi", "{port}"), echoes=True),
     "fastserve --interface asgi": Contender(("fastserve", *_SERVE, "--interface", "asgi")),
     ON_LOOP: Contender(("bench.load.on_loop", *_SERVE)),
+    LOGGING: Contender(("fastserve", *_LOG)),
+    SQLITE_EACH: Contender(("bench.load.log_sqlite", "each", *_LOG)),
+    SQLITE_GROUPED: Contender(("bench.load.log_sqlite", "grouped", *_LOG)),
 }
 
 

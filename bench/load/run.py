@@ -13,7 +13,7 @@ import msgspec
 
 from bench.load import machine, wrk
 from bench.load.cells import Cell
-from bench.load.contenders import CONTENDERS, RAW, server
+from bench.load.contenders import CONTENDERS, RAW, STORES, server
 from bench.load.machine import Patience
 from bench.load.results import Measured, Round
 from bench.load.servers import ROOT, Server
@@ -59,6 +59,8 @@ class Stage:
             self._patience.wait()
             if name == RAW:
                 done.figures[name], done.notes[name] = _raw(self._main, self._seconds)
+            elif name in STORES:
+                done.figures[name] = _store(STORES[name], self._seconds)
             else:
                 self._drive(name, done)
             done.figures[name].disturbed = done.figures[name].others_cpu > machine.DISTURBED_SHARE
@@ -104,7 +106,7 @@ def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: fl
 def _stage(cell: Cell, workloads: dict[str, Workload], seconds: float, patience: Patience) -> Iterator[Stage]:
     models = workloads[cell.workload].repository
     with ExitStack() as stack:
-        names = [name for name in cell.contenders if name != RAW]
+        names = [name for name in cell.contenders if name in CONTENDERS]
         servers = {name: stack.enter_context(server(name, models)) for name in names}
         yield Stage(cell, workloads, servers, seconds, patience)
 
@@ -130,6 +132,17 @@ def _raw(workload: Workload, seconds: float) -> tuple[Figures, str]:
         cpu_us=figures["cpu_us_per_row"],
         others_cpu=max(0.0, spent / ((time.monotonic() - started) * machine.CORES)),
     ), best
+
+
+def _store(kind: str, seconds: float) -> Figures:
+    """A store without a server."""
+    busy, ours, started = machine.busy_s(), wrk.generators_cpu_s(), time.monotonic()
+    command = [sys.executable, "-m", "bench.load.stores", kind, str(seconds)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=RAW_LIMIT_S)
+    figures = msgspec.json.decode(told.stdout, type=Figures)
+    spent = machine.busy_s() - busy - (wrk.generators_cpu_s() - ours)
+    figures.others_cpu = max(0.0, spent / ((time.monotonic() - started) * machine.CORES))
+    return figures
 
 
 def _say(cell: Cell, number: int, done: Round) -> None:

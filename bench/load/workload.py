@@ -131,6 +131,37 @@ class Workload:
         return given.shape == expected.shape and np.allclose(given, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+LOG_RECORD = "log record"
+
+
+class LogRecord(Workload):
+    """A record of 650 bytes for the prediction log, as a client sends it."""
+
+    def __init__(self, folder: Path) -> None:
+        """The models are those of another workload: they are served beside it, and not asked."""
+        self.name = LOG_RECORD
+        self.repository = folder / "models"
+        self.path, self.headers, self.body = "/v1/log", {}, log_record()
+        self.body_file = folder / "log-record.body"
+        self.body_file.write_bytes(self.body)
+
+    def _is_right(self, answer: bytes, _: Mapping[str, str]) -> bool:
+        return answer == b"{}"
+
+
+def log_record() -> bytes:
+    """Fourteen features, a score and a tag."""
+    features = {f"feature_{i:02}": {"double": 1.25 + i} if i % 3 else {"string": f"value{i}"} for i in range(14)}
+    prediction = {
+        "model_version": "1",
+        "prediction_label": {"score_categorical": {"score_category": {"category": "yes", "score": 0.75}}},
+        "features": features,
+        "tags": {"region": {"string": "eu"}},
+    }
+    record = {"model_id": "m", "prediction_id": "0123456789abcdef", "prediction": prediction}
+    return msgspec.json.encode(record)
+
+
 def _row(model: str) -> np.ndarray:
     rand = np.random.default_rng(7)
     if model == "tiny":
