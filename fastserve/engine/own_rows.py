@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from fastserve.limits import MAX_DIMENSIONS
 from fastserve.store.frames import Frame
-from fastserve.store.journal import SEQ_STEP
+from fastserve.store.order import SEQ_STEP
 from fastserve.store.rows import Row
 from fastserve.types import DType, Signature, Tensor, TensorSpec
 

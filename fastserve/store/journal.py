@@ -18,8 +18,9 @@ from fastserve.clock import Clock, monotonic_ns, wall_ns
 from fastserve.config import LogConfig
 from fastserve.store.disk import DISK, Disk
 from fastserve.store.errors import NO_ROOM, StoreError, again, of_system
-from fastserve.store.folder import MAX_SLOTS, RESERVE, SEALED, Place
+from fastserve.store.folder import RESERVE, SEALED, Place
 from fastserve.store.frames import HEADER_BYTES, VOUCHES, Append, Kind, encode, new_header, read_header
+from fastserve.store.order import Order
 from fastserve.store.recovery import adopt
 
 PROBE_EVERY_NS = 1_000_000_000
@@ -33,9 +34,6 @@ SPARE_BYTES = 8 << 20
 """Room beside the reserve, before the disk is written to again: what was given up is not room for records."""
 
 NEVER = 1 << 63
-SEQ_STEP = MAX_SLOTS
-"""Between the seqs of one worker; the numbers between them are other workers'."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -78,9 +76,9 @@ class Journal:
         self._clock = clock
         self._wall = wall
         self._place: Place | None = None
+        self._order: Order | None = None
         self._segment: _Segment | None = None
         self._number = 0
-        self._last_us = 0
         self._left: list[Path] = []
         self._probe_due_ns = 0
         self.trouble: StoreError | None = None
@@ -143,6 +141,8 @@ class Journal:
         """Seal what is open."""
         if self._segment is not None:
             self._seal(self._segment)
+        if self._order is not None:
+            self._order.close()
         if self._place is not None:
             self._place.leave()
             self._place = None
@@ -173,21 +173,15 @@ class Journal:
             self._seal(segment)
 
     def _pieces(self, segment: _Segment, appends: Sequence[Numbered]) -> list[bytes]:
+        assert self._order is not None, "there is a segment"
         pieces: list[bytes] = []
         flags = 0 if segment.unsynced_since_ns else VOUCHES
+        seqs = self._order.take(sum(len(one.frames) * one.rows for one in appends))
         for one in appends:
             count = len(one.frames) * one.rows
-            pieces += encode(one.frames, one.ingest_ns, self._seqs(count)[:: one.rows], segment.seed, flags)
-            flags = 0
+            pieces += encode(one.frames, one.ingest_ns, seqs[: count : one.rows], segment.seed, flags)
+            seqs, flags = seqs[count:], 0
         return pieces
-
-    def _seqs(self, count: int) -> range:
-        """Numbers that nobody has had, that grow with the time."""
-        assert self._place is not None, "there is a segment"
-        first_us = max(self._last_us + 1, self._wall() // 1000)
-        self._last_us = first_us + count - 1
-        first = first_us * SEQ_STEP + self._place.slot
-        return range(first, first + count * SEQ_STEP, SEQ_STEP)
 
     def _sync(self, segment: _Segment) -> None:
         """Raises OSError; the segment is left then."""
@@ -211,6 +205,7 @@ class Journal:
         """Raises OSError."""
         if self._place is None:
             self._place = Place(self._directory, self._disk)
+            self._order = Order(self._directory, self._place.slot, self._wall)
         place = self._place
         self._number += 1
         path = place.segment(self._number, sealed=False)
@@ -232,7 +227,7 @@ class Journal:
             try:
                 if segment.unsynced_since_ns:
                     self._sync(segment)
-                seal = encode([(Kind.SEAL, b"")], self._wall(), self._seqs(1), segment.seed, VOUCHES)
+                seal = encode([(Kind.SEAL, b"")], self._wall(), range(1), segment.seed, VOUCHES)
                 segment.end += sum(map(len, seal))
                 self._disk.write(segment.fd, seal, segment.kept)
                 self._sync(segment)

@@ -19,6 +19,7 @@ from fastserve.config import Config, LogConfig
 from fastserve.metrics import Metrics
 from fastserve.store.disk import DISK, Disk
 from fastserve.store.errors import RecordTooLarge, StoreBusy, StoreClosed, StoreError, again
+from fastserve.store.folder import listed
 from fastserve.store.frames import FRAME_BYTES, MAX_PAYLOAD_BYTES, Append
 from fastserve.store.journal import Journal, Numbered
 
@@ -219,6 +220,13 @@ class Writer:
             "fastserve_log_queue_records", "Records that wait for the disk.", {}, lambda: float(self._queued_records)
         )
         metrics.gauge("fastserve_log_queue_bytes", "Their bytes.", {}, lambda: float(self._queued_bytes))
+        metrics.gauge(
+            "fastserve_log_segments",
+            "Files that are not compacted yet, of all workers.",
+            {},
+            lambda: float(len(listed(self.directory))),
+            "max",
+        )
         metrics.gauge(
             "fastserve_log_ready",
             "Workers whose prediction log takes writes.",

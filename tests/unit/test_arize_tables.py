@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from fastserve.errors import FastServeError
-from fastserve.store.journal import SEQ_STEP
+from fastserve.store.order import SEQ_STEP
 from fastserve.store.rows import Row
 from tests.support.arrow_tables import MULTI_CLASS, NOW_NS, NOW_S, NUMERIC, kept, one, schema, stream
 

@@ -10,7 +10,7 @@ from fastserve.store import folder
 from fastserve.store.disk import Disk
 from fastserve.store.errors import StoreBusy, StoreClosed
 from fastserve.store.frames import Kind
-from fastserve.store.journal import SEQ_STEP
+from fastserve.store.order import SEQ_STEP
 from fastserve.store.recovery import adopt
 from fastserve.store.writer import Writer
 
@@ -81,6 +81,34 @@ def test_seqs_grow_and_leave_room_for_the_rows_of_a_frame(tmp_path):
     assert seqs[b"one"] == first + 10 * SEQ_STEP
     assert seqs[b"two"] == first + 11 * SEQ_STEP
     assert (seqs[b"of another worker"] - first) % SEQ_STEP
+
+
+def test_a_clock_that_is_put_back_makes_nothing_older(tmp_path):
+    now = [2_000_000_000_000_000_000]
+    running = Writer(tmp_path, LogConfig(), wall=lambda: now[0])
+    for step, writer in enumerate([running, running, None, None]):
+        own = writer or Writer(tmp_path, LogConfig(), wall=lambda: now[0])
+        outcomes = Outcomes()
+        own.append([(Kind.RECORD, b"%d" % step)], outcomes)
+        assert outcomes.wait(1) == [None]
+        if writer is None:
+            own.close(WITHIN_S)
+        now[0] -= 3600 * 10**9
+    running.append([(Kind.RECORD, b"last")])
+    running.close(WITHIN_S)
+    frames = sorted(stored(tmp_path), key=lambda frame: frame.seq)
+    assert [frame.payload for frame in frames] == [b"0", b"1", b"2", b"3", b"last"]
+    assert len({frame.seq for frame in frames}) == 5
+    assert frames[-1].ingest_ns < frames[0].ingest_ns, "the time itself is told as it was"
+
+
+def test_a_damaged_order_is_not_followed(tmp_path):
+    (tmp_path / "order").write_bytes(b"\xff" * 8)
+    writer = Writer(tmp_path, LogConfig(), wall=lambda: 1_000_000)
+    writer.append([(Kind.RECORD, b"a")])
+    writer.close(WITHIN_S)
+    (frame,) = stored(tmp_path)
+    assert frame.seq < 1 << 63
 
 
 def test_what_comes_during_a_sync_shares_the_next_one(tmp_path):

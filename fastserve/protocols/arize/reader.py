@@ -11,7 +11,7 @@ from fastserve.protocols.arize.record import read_record
 from fastserve.protocols.arize.rows import rows_of
 from fastserve.protocols.arize.table import Records
 from fastserve.store.frames import Frame, Kind
-from fastserve.store.journal import SEQ_STEP
+from fastserve.store.order import SEQ_STEP
 from fastserve.store.rows import Row
 
 
