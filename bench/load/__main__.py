@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(CELLS), help="Measure this cell. Repeatable.")
     parser.add_argument("--rounds", type=int, default=None, help=f"Interleaved rounds.  [default: {ROUNDS}]")
     parser.add_argument("--seconds", type=float, default=None, help=f"Seconds of one drive.  [default: {SECONDS:g}]")
+    parser.add_argument("--patience", type=float, default=None, help="Seconds that it may wait for a quieter moment.")
     parser.add_argument("--quick", action="store_true", help="One short round; written to build/load-quick.json.")
     given = parser.parse_args()
     rounds = given.rounds or (1 if given.quick else ROUNDS)
@@ -43,7 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         workloads = {name: Workload(Path(folder), name) for name in WORKLOADS}
         workloads[LOG_RECORD] = LogRecord(Path(folder))
-        patience = machine.Patience(QUICK_PATIENCE_S if given.quick else PATIENCE_S)
+        patience_s = QUICK_PATIENCE_S if given.quick else PATIENCE_S
+        patience = machine.Patience(patience_s if given.patience is None else given.patience)
         for name in given.only or CELLS:
             _keep(path, name, measure(CELLS[name], workloads, rounds, seconds, patience))
 

@@ -1,5 +1,7 @@
 """The writer's queue and its flusher: what is acknowledged is in the files; what does not fit is refused."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -199,3 +201,44 @@ def test_a_full_segment_is_sealed_and_the_next_one_begun(tmp_path):
     assert len(stored(tmp_path)) == 20
     writer.close(WITHIN_S)
     assert len(stored(tmp_path)) == 20
+
+
+LIMITED = """
+import resource, signal, sys, threading
+from pathlib import Path
+from fastserve.config import LogConfig
+from fastserve.store.errors import StoreError
+from fastserve.store.writer import Writer
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+writer = Writer(Path(sys.argv[1]), LogConfig())
+told = []
+
+def store(payload):
+    done = threading.Event()
+    try:
+        writer.append([(1, payload)], lambda error: (told.append(error), done.set()))
+        done.wait()
+    except StoreError as error:
+        told.append(error)
+
+for i in range(30):
+    store(b"%d " % i + bytes(10_000))
+assert told == [None] * 30, told
+store(bytes(200_000))
+assert isinstance(told[-1], StoreError), told[-1]
+while writer.trouble:
+    threading.Event().wait(0.05)
+store(b"after")
+assert told[-1] is None, told[-1]
+writer.close()
+"""
+
+
+def test_a_process_whose_files_may_not_be_large_writes_several(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    names = [frame.payload.partition(b" ")[0] for frame in stored(tmp_path)]
+    assert names == [*(b"%d" % i for i in range(30)), b"after"]
+    assert len(folder.listed(tmp_path)) >= 4
+    assert all(segment.path.stat().st_size <= 100_000 for segment in folder.listed(tmp_path))
