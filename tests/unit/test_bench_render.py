@@ -9,7 +9,7 @@ import pytest
 from bench import render as page
 from bench.load import results
 from bench.load.cells import CELLS
-from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW
+from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW, STORES
 from bench.micro import timings
 from bench.micro.goals import GOALS, MODELS, OURS, request_group
 
@@ -173,7 +173,7 @@ def test_a_request_is_the_sum_of_its_parts(render: Any):
 
 def test_cells_name_contenders_that_exist():
     for cell in CELLS.values():
-        assert {*cell.contenders} <= {*CONTENDERS, RAW}
+        assert {*cell.contenders} <= {*CONTENDERS, RAW, *STORES}
 
 
 def test_the_page_is_what_the_script_writes():
