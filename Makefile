@@ -33,14 +33,14 @@ format: .make/test
 
 # Micro benchmarks, then the server under load (wrk, from Debian), then bench/README.md from both: about seven minutes.
 # On a machine with nothing else to do.
-bench: .make/test .make/ext
+bench: .make/bench .make/ext
 	@mkdir -p bench/results
 	$(BIN)/python $(MICRO) --benchmark-max-time=0.2 --benchmark-json=bench/results/micro.json
 	$(BIN)/python -m bench.load
 	$(BIN)/python -m bench.render
 
 # The same in two minutes, to see what is far off; everything stays in build/.
-bench-quick: .make/test .make/ext
+bench-quick: .make/bench .make/ext
 	@mkdir -p build
 	$(BIN)/python $(MICRO) --benchmark-max-time=0.02 --benchmark-json=build/micro-quick.json
 	$(BIN)/python -m bench.load --quick
@@ -116,6 +116,13 @@ $(BIN)/python:
 # Official clients that are tested with, each in an environment of its own: ten seconds.
 .make/sdks: tests/support/sdks.py .make/test
 	$(BIN)/python -m tests.support.sdks
+	@touch $@
+
+# What is measured beside fastserve; nothing of it is needed for tests.
+.make/bench: .make/test
+	@echo "installing the servers to compare with into .venv ..."
+	@flock build/.lock $(PIP) $$($(BIN)/python -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
 	@touch $@
 
 .make/ext: $(NATIVE) .make/test

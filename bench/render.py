@@ -66,6 +66,14 @@ $ .venv/bin/python -m pytest bench/micro -k tensorize --benchmark-enable --bench
 $ .venv/bin/python -m bench.render
 ```
 
+Other servers are measured beside these by their address, in every cell that they answer rightly:
+
+```console
+$ .venv/bin/python -m bench.load --models /tmp/others
+$ tritonserver --model-repository /tmp/others/models &
+$ .venv/bin/python -m bench.load --server Triton=127.0.0.1:8000
+```
+
 `make bench-quick` takes two minutes, keeps its figures and its page in `build/`, and shows what is far off.
 """
 
@@ -199,14 +207,15 @@ def _cell(cell: Cell, measured: Measured) -> Iterator[str]:
     yield f"### {cell.name}\n"
     yield f"{cell.title[0].upper()}{cell.title[1:]}. Rounds of {measured.seconds:g} s: {len(measured.rounds)}.\n"
     head = ("", "requests/s", "lowest .. highest", "p50 us", "p99 us", "CPU us", "errors", "others' CPU")
-    rows = [_contender(name, cell, measured.rounds) for name in cell.contenders]
+    others = dict.fromkeys(name for done in measured.rounds for name in done.order if name not in cell.contenders)
+    rows = [_contender(name, cell, measured.rounds) for name in (*cell.contenders, *others)]
     rows += [_beside(name, measured.rounds) for name in cell.contenders if cell.beside]
     yield from _table(head, rows)
     yield ""
 
 
 def _contender(name: str, cell: Cell, rounds: list[Round]) -> Row:
-    drives = [done.figures[name] for done in rounds]
+    drives = [done.figures[name] for done in rounds if name in done.figures]
     disturbed = sum(figures.disturbed for figures in drives)
     others = f"{median(figures.others_cpu for figures in drives):.0%}"
     label = f"{name} ({_settings(name, rounds)})" if name == RAW else name

@@ -10,6 +10,8 @@ from msgspec import Struct
 from bench.load.contenders import (
     CONTENDERS,
     ECHO,
+    FASTAPI,
+    FASTAPI_GRANIAN,
     FASTSERVE,
     LOGGING,
     ON_LOOP,
@@ -64,7 +66,8 @@ def _store_p99_gain(figures: ByName) -> float:
 
 
 _LOGS = (LOGGING, SQLITE_EACH, SQLITE_GROUPED)
-_DOORS = tuple(name for name in CONTENDERS if name not in {ON_LOOP, *_LOGS})
+_DOORS = tuple(name for name in CONTENDERS if name not in {ON_LOOP, *_LOGS, FASTAPI, FASTAPI_GRANIAN})
+_WRITTEN = (FASTAPI, FASTAPI_GRANIAN, FASTSERVE)
 
 CELLS = {
     cell.name: cell
@@ -199,6 +202,33 @@ CELLS = {
             contenders=(SEGMENTS, SQLITE),
             score=_store_p99_gain,
             goal=10,
+        ),
+        Cell(
+            name="fastapi-tiny-c64",
+            title="tiny model, `:predict` JSON, concurrency 64: requests/s against FastAPI, orjson and onnxruntime",
+            workload="tiny",
+            connections=64,
+            contenders=_WRITTEN,
+            score=_rate_against(FASTAPI),
+            goal=4,
+        ),
+        Cell(
+            name="fastapi-mlp-c64",
+            title="MLP 784 -> 10, `:predict` JSON, concurrency 64: requests/s against the same",
+            workload="mlp",
+            connections=64,
+            contenders=_WRITTEN,
+            score=_rate_against(FASTAPI),
+            goal=2.5,
+        ),
+        Cell(
+            name="fastapi-wide-c16",
+            title="sum of 100,000 floats, `:predict` JSON, concurrency 16: requests/s against the same",
+            workload="wide",
+            connections=16,
+            contenders=_WRITTEN,
+            score=_rate_against(FASTAPI),
+            goal=3,
         ),
     )
 }

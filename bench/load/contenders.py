@@ -1,4 +1,5 @@
-"""Who is measured: fastserve through its doors, the bare echoes, and fastserve with one thing switched off."""
+"""Who is measured: fastserve through its doors, the bare echoes, fastserve with one thing switched off, and what one would
+write without it."""
 
 from pathlib import Path
 
@@ -10,6 +11,8 @@ FASTSERVE = "fastserve"
 ECHO = "Granian RSGI echo"
 RAW = "onnxruntime alone"
 ON_LOOP = "all on the loop"
+FASTAPI = "FastAPI, orjson, onnxruntime on uvicorn"
+FASTAPI_GRANIAN = "the same on Granian"
 LOGGING = "fastserve, /v1/log"
 SQLITE_EACH = "the same with SQLite, a commit a request"
 SQLITE_GROUPED = "the same with SQLite, commits shared"
@@ -39,6 +42,8 @@ CONTENDERS = {
     LOGGING: Contender(("fastserve", *_LOG)),
     SQLITE_EACH: Contender(("bench.load.log_sqlite", "each", *_LOG)),
     SQLITE_GROUPED: Contender(("bench.load.log_sqlite", "grouped", *_LOG)),
+    FASTAPI: Contender(("bench.load.fastapi_server", "uvicorn", "{models}", "{port}")),
+    FASTAPI_GRANIAN: Contender(("bench.load.fastapi_server", "granian", "{models}", "{port}")),
 }
 
 

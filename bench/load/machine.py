@@ -5,12 +5,13 @@ import os
 import platform
 import subprocess
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from msgspec import Struct
 
-PACKAGES = ("granian", "uvloop", "onnxruntime", "numpy", "msgspec", "orjson", "pysimdjson")
+PACKAGES = ("granian", "uvloop", "onnxruntime", "numpy", "msgspec", "orjson", "pysimdjson", "fastapi", "uvicorn")
 CORES = 2
 """All figures are for two cores, generator included; on a larger machine everything is kept on two of them."""
 
@@ -52,9 +53,18 @@ def here(generator: str) -> Machine:
         memory_gib=round(memory_gib, 1),
         kernel=platform.release(),
         python=platform.python_version(),
-        packages={name: version(name) for name in PACKAGES},
+        packages=_installed(),
         generator=generator,
     )
+
+
+def _installed() -> dict[str, str]:
+    """The versions of what is there: not all of it need be (the extra `bench`)."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def now() -> Moment:

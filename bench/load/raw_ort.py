@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,7 +30,7 @@ SETTINGS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 sessions of 1 thread": (
 def main(model: str, seconds: str) -> None:
     """Measure the best settings for about `seconds` each."""
     sessions = {
-        name: [_session(Path(model), threads) for _ in range(count)] for name, (count, threads) in SETTINGS.items()
+        name: [session(Path(model), threads) for _ in range(count)] for name, (count, threads) in SETTINGS.items()
     }
     tried = {
         (name, rows): _measure(sessions[name], rows, float(seconds) / TRIAL_SHARE)["rows_per_s"]
@@ -41,28 +42,34 @@ def main(model: str, seconds: str) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
 
 
-def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+def session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    """One with that many threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _measure(sessions: list[onnxruntime.InferenceSession], rows: int, seconds: float) -> dict[str, float]:
-    spec = sessions[0].get_inputs()[0]
+def feed(session: onnxruntime.InferenceSession, rows: int) -> dict[str, Any]:
+    """So many rows for a model with one input."""
+    spec = session.get_inputs()[0]
     rand = np.random.default_rng(7)
     shape = (rows, *spec.shape[1:])
     integers = spec.type == "tensor(int64)"
-    feed = {spec.name: rand.integers(0, VOCABULARY, shape) if integers else rand.random(shape, dtype=np.float32)}
-    for session in sessions:
-        session.run(None, feed)
+    return {spec.name: rand.integers(0, VOCABULARY, shape) if integers else rand.random(shape, dtype=np.float32)}
+
+
+def _measure(sessions: list[onnxruntime.InferenceSession], rows: int, seconds: float) -> dict[str, float]:
+    fed = feed(sessions[0], rows)
+    for one in sessions:
+        one.run(None, fed)
     done = [0] * len(sessions)
     start = time.perf_counter()
     cpu_start = _cpu_s()
 
     def run(at: int) -> None:
         while time.perf_counter() - start < seconds:
-            sessions[at].run(None, feed)
+            sessions[at].run(None, fed)
             done[at] += rows
 
     threads = [threading.Thread(target=run, args=(at,)) for at in range(len(sessions))]

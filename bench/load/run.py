@@ -6,7 +6,7 @@ Thread: one. Bounded: every drive, start and stop has a time limit, and what was
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import msgspec
@@ -16,7 +16,7 @@ from bench.load.cells import Cell
 from bench.load.contenders import CONTENDERS, RAW, STORES, server
 from bench.load.machine import Patience
 from bench.load.results import Measured, Round
-from bench.load.servers import ROOT, Server
+from bench.load.servers import ROOT, Driven
 from bench.load.workload import Workload
 from bench.load.wrk import Drive, Figures
 
@@ -31,7 +31,7 @@ class Stage:
     """The servers of one cell, up and checked."""
 
     def __init__(
-        self, cell: Cell, workloads: dict[str, Workload], servers: dict[str, Server], seconds: float, patience: Patience
+        self, cell: Cell, workloads: dict[str, Workload], servers: dict[str, Driven], seconds: float, patience: Patience
     ) -> None:
         self._cell = cell
         self._main = workloads[cell.workload]
@@ -40,12 +40,24 @@ class Stage:
         self._seconds = seconds
         self._patience = patience
 
-    def check(self) -> None:
-        """Every contender answers every body rightly. Raises RuntimeError."""
-        for name, served in self._servers.items():
-            for workload in (self._main, self._beside):
-                if workload is not None:
-                    workload.check(served, echoes=CONTENDERS[name].echoes)
+    def check(self) -> tuple[str, ...]:
+        """Every contender answers every body rightly. Raises RuntimeError.
+
+        Answers the other servers that do; those that do not are left out: they may not have the model, or the protocol.
+        """
+        others = []
+        for name, served in list(self._servers.items()):
+            try:
+                for workload in filter(None, (self._main, self._beside)):
+                    workload.check(served, echoes=name in CONTENDERS and CONTENDERS[name].echoes)
+            except (RuntimeError, OSError, ValueError, KeyError) as error:
+                if name in CONTENDERS:
+                    raise
+                print(f"{self._cell.name}: without {name}: {error}", flush=True)
+                del self._servers[name]
+            else:
+                others += [] if name in CONTENDERS else [name]
+        return tuple(others)
 
     def warm_up(self) -> None:
         """A second each, so that the first round does not pay for what is only done once."""
@@ -66,7 +78,7 @@ class Stage:
             done.figures[name].disturbed = done.figures[name].others_cpu > machine.DISTURBED_SHARE
         return done
 
-    def _drive_one(self, served: Server, workload: Workload, seconds: float) -> Drive:
+    def _drive_one(self, served: Driven, workload: Workload, seconds: float) -> Drive:
         url = served.url(workload.path)
         return Drive(url, workload.body_file, workload.headers, connections=self._cell.connections, seconds=seconds)
 
@@ -87,27 +99,39 @@ class Stage:
         figures.others_cpu = max(0.0, (machine.busy_s() - busy - spent) / available)
 
 
-def measure(cell: Cell, workloads: dict[str, Workload], rounds: int, seconds: float, patience: Patience) -> Measured:
-    """`cell`, over so many rounds of so many seconds a contender."""
+def measure(
+    cell: Cell,
+    workloads: dict[str, Workload],
+    rounds: int,
+    seconds: float,
+    patience: Patience,
+    others: Mapping[str, str] | None = None,
+) -> Measured:
+    """`cell`, over so many rounds of so many seconds a contender. `others`: further servers by name, their "host:port"."""
     begun = machine.now()
     done = []
-    with _stage(cell, workloads, seconds, patience) as stage:
-        stage.check()
+    with _stage(cell, workloads, seconds, patience, others or {}) as stage:
+        names = (*cell.contenders, *stage.check())
         stage.warm_up()
         for number in range(rounds):
-            turn = number % len(cell.contenders)
-            order = [*cell.contenders[turn:], *cell.contenders[:turn]]
+            turn = number % len(names)
+            order = [*names[turn:], *names[:turn]]
             done.append(stage.round(order if number // len(order) % 2 == 0 else order[::-1]))
             _say(cell, number, done[-1])
     return Measured(seconds=seconds, machine=machine.here(wrk.version()), begun=begun, rounds=done)
 
 
 @contextmanager
-def _stage(cell: Cell, workloads: dict[str, Workload], seconds: float, patience: Patience) -> Iterator[Stage]:
+def _stage(
+    cell: Cell, workloads: dict[str, Workload], seconds: float, patience: Patience, others: Mapping[str, str]
+) -> Iterator[Stage]:
     models = workloads[cell.workload].repository
     with ExitStack() as stack:
         names = [name for name in cell.contenders if name in CONTENDERS]
-        servers = {name: stack.enter_context(server(name, models)) for name in names}
+        servers: dict[str, Driven] = {name: stack.enter_context(server(name, models)) for name in names}
+        for name, address in others.items():
+            host, _, port = address.rpartition(":")
+            servers[name] = Driven(name, host, int(port))
         yield Stage(cell, workloads, servers, seconds, patience)
 
 
@@ -148,7 +172,7 @@ def _store(kind: str, seconds: float) -> Figures:
 def _say(cell: Cell, number: int, done: Round) -> None:
     score = cell.score(done.figures)
     print(f"{cell.name} round {number + 1}: {score:.2f} {cell.unit}  (goal: {cell.wording()})", flush=True)
-    for name in cell.contenders:
+    for name in (*cell.contenders, *(name for name in done.order if name not in cell.contenders)):
         figures = done.figures[name]
         print(
             f"    {name:28} {figures.per_s:9,.0f}/s  p50 {figures.p50_us:8,.0f} us  p99 {figures.p99_us:8,.0f} us"

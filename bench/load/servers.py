@@ -24,7 +24,36 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Server:
+class Driven:
+    """What answers at a host and port."""
+
+    def __init__(self, name: str, host: str, port: int) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+
+    def url(self, path: str) -> str:
+        """Where `path` is."""
+        return f"http://{self.host}:{self.port}{path}"
+
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float = 30.0
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of one answer."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def cpu_s(self) -> float:
+        """CPU time so far of what answers; 0 where it is not known."""
+        return 0.0
+
+
+class Server(Driven):
     """A context manager: inside, `name` answers at `url`; afterwards its processes are gone.
 
     `command`: module and arguments for this Python; "{port}" stands for the port. `ready`: a path that answers 200 when
@@ -32,8 +61,7 @@ class Server:
     """
 
     def __init__(self, name: str, command: tuple[str, ...], ready: str) -> None:
-        self.name = name
-        self.port = _free_port()
+        super().__init__(name, HOST, _free_port())
         self._ready = ready
         self._command = [sys.executable, "-m", *(part.format(port=self.port) for part in command)]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
@@ -63,22 +91,6 @@ class Server:
                 _kill(tree)
                 process.wait()
         self._log.close()
-
-    def url(self, path: str) -> str:
-        """Where `path` is."""
-        return f"http://{HOST}:{self.port}{path}"
-
-    def post(
-        self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float = 30.0
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of one answer."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_s)
-        try:
-            connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
 
     def cpu_s(self) -> float:
         """CPU time so far of the server and everything it started, user and system."""

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from msgspec import Struct
 
-from bench.load.servers import Server
+from bench.load.servers import Driven
 from tests.support import models
 
 TOLERANCE = 1e-4
@@ -84,7 +84,7 @@ Send = Callable[[str, str, np.ndarray], Sent]
 Read = Callable[[bytes, int], np.ndarray]
 
 WORKLOADS: dict[str, tuple[str, Send, Read]] = {
-    **{model: (model, _tfserving, _tfserving_answer) for model in ("tiny", "mlp", "encoder", "cnn")},
+    **{model: (model, _tfserving, _tfserving_answer) for model in ("tiny", "mlp", "encoder", "cnn", "wide")},
     "tiny, v2 binary": ("tiny", _v2_binary, _v2_answer),
     "mlp, v2 JSON": ("mlp", _v2_json, _v2_answer),
     "wide, v2 binary": ("wide", _v2_binary, _v2_answer),
@@ -116,7 +116,7 @@ class Workload:
         feed = self.row.astype(np.int64 if spec.type == "tensor(int64)" else np.float32)
         self._expected = session.run(None, {spec.name: feed})[0]
 
-    def check(self, server: Server, *, echoes: bool) -> None:
+    def check(self, server: Driven, *, echoes: bool) -> None:
         """Ask once. Raises RuntimeError where the answer is not right."""
         status, headers, answer = server.post(self.path, self.body, self.headers)
         if status != HTTP_OK:

@@ -9,7 +9,19 @@ import click
 
 from fastserve.errors import FastServeError
 
-COMMANDS = ("demo", "serve", "check", "predict", "models", "log", "hash-password", "hash-key", "version")
+COMMANDS = (
+    "demo",
+    "serve",
+    "check",
+    "predict",
+    "models",
+    "bench",
+    "tune",
+    "log",
+    "hash-password",
+    "hash-key",
+    "version",
+)
 """Each is `command` in `fastserve/cli/<name>.py`, with underscores."""
 
 

@@ -13,7 +13,7 @@ from tests.architecture.layers import imported
 
 ROOT = Path(__file__).parents[2]
 IMPORT_NAMES = {"protobuf": "google", "prometheus-client": "prometheus_client", "pillow": "PIL", "pyyaml": "yaml"}
-EXTRAS = ("data-url", "datasets", "docs", "explain", "images", "log")
+EXTRAS = ("data-url", "datasets", "docs", "explain", "images", "log", "plots")
 FILES_ONLY = {"swagger-ui-py"}
 """Packages whose files are served and whose code never runs (`server/docs`)."""
 

@@ -1,0 +1,362 @@
+"""`fastserve bench`: load on a running server, and what it answered."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from fastserve.errors import ConfigError
+from fastserve.loadtest import page, specs, table, target
+from fastserve.loadtest.drive import SECOND_NS, Level, Moment, Watch
+from fastserve.loadtest.report import Report
+from fastserve.loadtest.session import SWEEP_CONNECTIONS, Inputs, Session, prepare
+from fastserve.loadtest.slo import parse_duration, parse_objectives
+
+EXAMPLES = """
+\b
+Examples:
+  fastserve bench http://127.0.0.1:8000 --model iris
+  fastserve bench http://127.0.0.1:8000 --model iris --protocol v2-binary --concurrency 1,16,64 --duration 10s
+  fastserve bench http://127.0.0.1:8000 --model iris --rate 500,1000,2000 --slo p99=5ms
+  fastserve bench http://127.0.0.1:8000 --model iris --slo p99=5ms --sweep --html bench.html
+  fastserve bench http://127.0.0.1:8000 --model digits --rows 8 --json -
+  fastserve bench http://127.0.0.1:9000/predict --protocol http --data body.json    # any other server
+"""
+
+MAX_CONNECTIONS = 50_000
+MAX_RATE = 10_000_000.0
+DEFAULT_CONCURRENCY = (1, 16, 64)
+PRINTED_COLUMNS = 120
+
+
+class Numbers(click.ParamType[Any]):
+    """Numbers with commas between."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type, most: float) -> None:
+        self._kind = kind
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As a tuple; what is none, or out of bounds, is wrong usage."""
+        try:
+            numbers = tuple(self._kind(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"expected numbers as in 1,16,64, got {value!r}", param, ctx)
+        if not all(0 < number <= self._most for number in numbers):
+            self.fail(f"expected numbers above 0 and up to {self._most:,.0f}, got {value!r}", param, ctx)
+        return numbers
+
+
+class Time(click.ParamType[Any]):
+    """`500us`, `10s`, in ns."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """In ns, a day at most."""
+        try:
+            ns = parse_duration(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        if ns > 86_400 * SECOND_NS:
+            self.fail("expected a day at most", param, ctx)
+        return ns
+
+
+class Objectives(click.ParamType[Any]):
+    """`p99=5ms,errors=1%`."""
+
+    name = "objectives"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As objectives."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_objectives(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Header(click.ParamType[Any]):
+    """`Name: value`."""
+
+    name = "header"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Name and value."""
+        name, colon, text = value.partition(":")
+        fits = colon and name and all(33 <= ord(one) < 127 for one in name)
+        if not fits or not all(32 <= ord(one) < 256 or one == "\t" for one in text):
+            self.fail(f"expected a header as in 'X-API-Key: secret', got {value!r}", param, ctx)
+        return name, text.strip()
+
+
+class Dimension(click.ParamType[Any]):
+    """`seq=128`."""
+
+    name = "name=size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Name and size."""
+        name, _, size = value.rpartition("=")
+        if not name or not size.isdecimal():
+            self.fail(f"expected a free dimension and its size as in seq=128 or ids.1=128, got {value!r}", param, ctx)
+        return name, int(size)
+
+
+@click.command(epilog=EXAMPLES, short_help="Load a running server and measure it.")
+@click.argument("url")
+@click.option("--model", help="The model; not needed where there is one.")
+@click.option("--model-version", help="Its version.  [default: the newest]")
+@click.option(
+    "--protocol",
+    type=click.Choice(specs.PROTOCOLS),
+    default=specs.TFSERVING,
+    show_default=True,
+    help="What to speak; http: send --data to URL as it is.",
+)
+@click.option(
+    "--concurrency",
+    type=Numbers(int, MAX_CONNECTIONS),
+    help="Closed loop: so many connections, each sends when it has its answer; levels with commas.  [default: 1,16,64]",
+)
+@click.option(
+    "--rate",
+    type=Numbers(float, MAX_RATE),
+    help="Open loop: so many requests a second, whether answers come or not; levels with commas.",
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice(["poisson", "constant"]),
+    default="poisson",
+    show_default=True,
+    help="How they come.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, MAX_CONNECTIONS),
+    default=SWEEP_CONNECTIONS,
+    show_default=True,
+    help="Open loop: connections at most.",
+)
+@click.option("--duration", type=Time(), default="5s", show_default=True, help="Of each level.")
+@click.option(
+    "--requests",
+    type=click.IntRange(min=1),
+    help="Each level ends after so many requests; without --duration, not before.",
+)
+@click.option("--warmup", type=Time(), default="1s", show_default=True, help="Before each level, not measured.")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0, max=3600, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Wait for an answer.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="That send; one is enough for most servers.",
+)
+@click.option("--rows", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="In each request.")
+@click.option(
+    "--dim",
+    "dims",
+    type=Dimension(),
+    multiple=True,
+    help="Size of a free dimension, by its name or INPUT.AXIS.  [default: 1] Repeatable.",
+)
+@click.option(
+    "--integers-below",
+    type=click.IntRange(1, 1 << 31),
+    default=2,
+    show_default=True,
+    help="Made-up integers are below this: vocabularies differ.",
+)
+@click.option(
+    "--bodies", type=click.IntRange(1, 100_000), default=8, show_default=True, help="Different bodies, sent in turn."
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What to send: JSON as it is, .jsonl (a body a line), .npy or .npz (rows), any file with --protocol http.",
+)
+@click.option("--content-type", help="Of --data.  [default: application/json]")
+@click.option("--path", help="Send there instead of to the protocol's path.")
+@click.option(
+    "--header",
+    "headers",
+    type=Header(),
+    multiple=True,
+    help="'Name: value'. Repeatable. A key is better kept in FASTSERVE_API_KEY, where ps does not show it.",
+)
+@click.option("--no-keepalive", is_flag=True, help="A connection for each request.")
+@click.option("--uds", type=click.Path(), help="Unix socket to connect to.")
+@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Authorities (PEM) to trust over https.")
+@click.option(
+    "--certificate", type=click.Path(exists=True, dir_okay=False), help="Ours (PEM), where the server asks for one."
+)
+@click.option("--keyfile", type=click.Path(exists=True, dir_okay=False), help="Its private key.")
+@click.option("--insecure", is_flag=True, help="Trust any certificate.")
+@click.option(
+    "--slo",
+    type=Objectives(),
+    help="Objectives as in p99=5ms,errors=1%,rate=1000; exit code 1 where one is missed.",
+)
+@click.option("--sweep", is_flag=True, help="Find the highest rate that meets --slo.")
+@click.option("--seed", type=click.IntRange(0, 1 << 62), default=0, show_default=True, help="Of inputs and arrivals.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write everything there; - is standard output.",
+)
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write a page with curves there.")
+def command(url: str, **given: Any) -> None:
+    """Load the server at URL, and print rate, latencies, errors and batch sizes.
+
+    Latency counts from when a request was meant to be sent, so that a server that stalls cannot hide it (coordinated
+    omission). Ctrl-C ends it and prints what was measured.
+    """
+    levels = levels_of(given)
+    if given["html_file"]:
+        page.need_plotly()
+    reached = target.find(
+        url,
+        headers=given["headers"],
+        security=target.Security(
+            ca=given["ca"], certificate=given["certificate"], keyfile=given["keyfile"], insecure=given["insecure"]
+        ),
+        uds=given["uds"],
+        timeout_s=given["timeout_s"],
+        env=os.environ,
+    )
+    inputs = inputs_of(given)
+    load = prepare(reached, inputs)
+    console = console_for(given["json_file"])
+    with shown(console) as watch:
+        session = Session(reached, load, inputs, given["slo"] or (), watch)
+        try:
+            for level in levels if not given["sweep"] else []:
+                if not session.interrupted:
+                    session.run(level)
+            if given["sweep"]:
+                session.find_highest_rate(levels[-1])
+        except KeyboardInterrupt:
+            pass  # between two levels: those that were measured are told
+    report = session.report()
+    tell(console, report)
+    write(report, given["json_file"], given["html_file"])
+    sys.exit(exit_code(report))
+
+
+def console_for(json_file: str | None) -> Console:
+    """Standard output, or standard error where that is for JSON; as wide as the table where nobody looks."""
+    console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PRINTED_COLUMNS
+    return console
+
+
+def levels_of(given: dict[str, Any]) -> list[Level]:
+    """What to drive. Raises UsageError."""
+    if given["sweep"] and not given["slo"]:
+        raise click.UsageError("--sweep takes --slo, as in --slo p99=5ms")
+    if given["sweep"] and given["rate"]:
+        raise click.UsageError("--sweep finds the rate: leave --rate out")
+    if given["rate"] and given["concurrency"]:
+        raise click.UsageError("--rate and --concurrency exclude each other: --connections bounds those of --rate")
+    context = click.get_current_context()
+    chosen = context.get_parameter_source("duration") is not click.core.ParameterSource.DEFAULT
+    common = {
+        "duration_ns": given["duration"] if chosen or not given["requests"] else 0,
+        "max_requests": given["requests"] or 0,
+        "warmup_ns": given["warmup"],
+        "timeout_ns": round(given["timeout_s"] * SECOND_NS),
+        "seed": given["seed"],
+        "threads": given["threads"],
+        "poisson": given["arrivals"] == "poisson",
+    }
+    if given["rate"]:
+        return [Level(connections=given["connections"], rate=rate, **common) for rate in given["rate"]]
+    return [Level(connections=count, **common) for count in given["concurrency"] or DEFAULT_CONCURRENCY]
+
+
+def inputs_of(given: dict[str, Any]) -> Inputs:
+    """What to send."""
+    return Inputs(
+        protocol=given["protocol"],
+        model=given["model"],
+        version=given["model_version"],
+        path=given["path"],
+        data=given["data"],
+        content_type=given["content_type"],
+        rows=given["rows"],
+        dims=dict(given["dims"]),
+        integers_below=given["integers_below"],
+        bodies=given["bodies"],
+        keep_alive=not given["no_keepalive"],
+        seed=given["seed"],
+    )
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Watch]:
+    """A bar while it runs, where somebody sees it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=1.0, told="")
+
+        def watch(moment: Moment) -> None:
+            told = f"{moment.per_s:,.0f}/s, {moment.good:,} answered, {moment.bad:,} failed"
+            progress.update(task, description=moment.phase, completed=moment.share, told=told)
+
+        yield watch
+
+
+def tell(console: Console, report: Report) -> None:
+    """Print it."""
+    if not report.runs:
+        console.print("nothing was measured")
+        return
+    console.print(table.results(report.runs))
+    for run in report.runs:
+        for note in table.notes(run):
+            console.print(note, markup=False)
+    if report.sweep is not None:
+        console.print(table.sweep_line(report))
+    else:
+        for line in (line for run in report.runs for line in table.verdict_lines(run)):
+            console.print(line)
+
+
+def write(report: Report, json_file: str | None, html_file: str | None) -> None:
+    """The files that were asked for. Raises ConfigError."""
+    try:
+        if json_file:
+            encoded = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
+            with click.open_file(json_file, "wb") as file:
+                file.write(encoded)
+        if html_file:
+            Path(html_file).write_text(page.page(report), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
+
+
+def exit_code(report: Report) -> int:
+    """0 where every objective was met, or there was none and something was answered."""
+    if any(run.interrupted for run in report.runs) or not any(run.answered for run in report.runs):
+        return 1
+    return 0 if report.met is not False else 1

@@ -1,0 +1,219 @@
+"""`fastserve tune`: the settings that serve a model best on this machine."""
+
+import datetime
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from fastserve.cli.bench import MAX_CONNECTIONS, Dimension, Numbers, Objectives, Time, console_for
+from fastserve.clock import monotonic_ns
+from fastserve.errors import ConfigError
+from fastserve.loadtest import page, specs
+from fastserve.loadtest.report import machine
+from fastserve.loadtest.session import Inputs
+from fastserve.loadtest.slo import Objective
+from fastserve.loadtest.target import LoadTestError
+from fastserve.loadtest.tune import sheet, told
+from fastserve.loadtest.tune.halving import search
+from fastserve.loadtest.tune.space import Setting, candidates
+from fastserve.loadtest.tune.told import Tuning
+from fastserve.loadtest.tune.trial import Bench, Outcome, chosen, configuration
+
+EXAMPLES = """
+\b
+Examples:
+  fastserve tune model.onnx --slo p99=5ms
+  fastserve tune models/ --model digits --slo p99=20ms --budget 5m --html tune.html
+  fastserve tune model.onnx --slo p99=5ms --protocol v2-binary --rows 4 && fastserve serve fastserve.tuned.toml
+"""
+
+FILE = "fastserve.tuned.toml"
+DEFAULT_LEVELS = (1, 4, 16, 64)
+FIRST_S = 1.2
+"""How long the first round drives a candidate, over all levels."""
+
+DELAY_WITHOUT_LATENCY_NS = 10_000_000
+
+
+@click.command(epilog=EXAMPLES, short_help="Find the settings that serve a model best here.")
+@click.argument("path", metavar="MODEL", type=click.Path(exists=True, path_type=Path))
+@click.option("--slo", type=Objectives(), required=True, help="What must be kept, as in p99=5ms.")
+@click.option("--model", help="Which, where MODEL is a folder of several.")
+@click.option("--budget", type=Time(), default="2m", show_default=True, help="Time for all of it.")
+@click.option(
+    "--concurrency", type=Numbers(int, MAX_CONNECTIONS), help="Levels to drive each candidate at.  [default: 1,4,16,64]"
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(specs.PROTOCOLS[:3]),
+    default=specs.TFSERVING,
+    show_default=True,
+    help="What to speak.",
+)
+@click.option("--rows", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="In each request.")
+@click.option(
+    "--dim",
+    "dims",
+    type=Dimension(),
+    multiple=True,
+    help="Size of a free dimension, by its name or INPUT.AXIS.  [default: 1] Repeatable.",
+)
+@click.option(
+    "--integers-below",
+    type=click.IntRange(1, 1 << 31),
+    default=2,
+    show_default=True,
+    help="Made-up integers are below this.",
+)
+@click.option(
+    "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to send, as for bench."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=FILE,
+    show_default=True,
+    help="Where to write the configuration.",
+)
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--seed", type=click.IntRange(0, 1 << 62), default=0, show_default=True, help="Of inputs.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write every measurement there; - is standard output.",
+)
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write a page with curves there.")
+def command(path: Path, **given: Any) -> None:
+    """Serve MODEL with many settings on this machine, drive each, and write the best as a configuration.
+
+    Tried are workers, slots, threads, batch rows and queue delay: all for a moment, the best of them longer. Best is the
+    highest rate that keeps the objectives. Nothing else should run meanwhile. Ctrl-C recommends from what was measured.
+    """
+    if given["html_file"]:
+        page.need_plotly()
+    if given["out"].exists() and not given["force"]:
+        raise click.UsageError(f"{given['out']} is there: give --out another name, or --force")
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))  # not without ending the server that is driven
+    tuning = tune(path, given)
+    console = console_for(given["json_file"])
+    console.print(sheet.results(tuning.rounds))
+    write(tuning, given)
+    for line in tuning.configuration.splitlines():
+        if line.startswith("#"):
+            console.print(line.removeprefix("# "), markup=False)
+    console.print(f"Wrote {given['out']}: fastserve serve {given['out']}", markup=False)
+    sys.exit(0 if tuning.met else 1)
+
+
+def tune(path: Path, given: dict[str, Any]) -> Tuning:
+    """Measure, and decide. Raises LoadTestError where not even the defaults could be measured."""
+    started = datetime.datetime.now(datetime.UTC)
+    begun = time.monotonic()
+    model = chosen(path, given["model"])
+    levels = given["concurrency"] or DEFAULT_LEVELS
+    bench = Bench(
+        model=model,
+        inputs=inputs_of(given, model.name),
+        objectives=given["slo"],
+        levels=levels,
+        timeout_s=30.0,
+        watch=lambda _moment: None,
+    )
+    tried = tried_within(bench, given, console_for(given["json_file"]))
+    best, default = told.recommended(tried)
+    wanted = [objective.text for objective in given["slo"]]
+    count = len({outcome.setting for outcomes in tried for outcome in outcomes})
+    about = told.reasons(best, default, wanted, machine(), count)
+    return Tuning(
+        started=started.isoformat(timespec="seconds"),
+        path=str(path),
+        model=model.name,
+        objectives=wanted,
+        levels=list(levels),
+        machine=machine(),
+        seconds=time.monotonic() - begun,
+        recommended=best.setting,
+        rate=best.rate,
+        default_rate=default.rate,
+        gain=best.rate / default.rate if default.rate else 0.0,
+        met=best.rate > 0,
+        configuration=configuration(model, best.setting, about),
+        rounds=tried,
+    )
+
+
+def inputs_of(given: dict[str, Any], model: str) -> Inputs:
+    """What is sent to each candidate."""
+    return Inputs(
+        protocol=given["protocol"],
+        model=model,
+        data=given["data"],
+        rows=given["rows"],
+        dims=dict(given["dims"]),
+        integers_below=given["integers_below"],
+        seed=given["seed"],
+    )
+
+
+def tried_within(bench: Bench, given: dict[str, Any], console: Console) -> list[list[Outcome]]:
+    """Every round's outcomes, best first; what Ctrl-C left."""
+    settings = candidates(len(os.sched_getaffinity(0)), latency_limit_ns(given["slo"]))
+    done: list[Outcome] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("the defaults", total=given["budget"] / 1e9, told="")
+        started = time.monotonic()
+
+        def measure(setting: Setting, seconds: float) -> tuple[float, ...]:
+            progress.update(task, description=setting.text(), completed=time.monotonic() - started)
+            outcome = bench.measure(setting, seconds)
+            if outcome.reason and not done:
+                raise LoadTestError(f"the defaults cannot be measured: {outcome.reason}")
+            done.append(outcome)
+            best = max(one.rate for one in done)
+            progress.update(task, told=f"{len(done)} measured, best {best:,.0f}/s")
+            return outcome.score
+
+        try:
+            search(settings, measure, budget_ns=given["budget"], first_s=FIRST_S, clock=monotonic_ns)
+        except KeyboardInterrupt:
+            if not done:
+                raise
+    return by_rounds(done)
+
+
+def by_rounds(done: list[Outcome]) -> list[list[Outcome]]:
+    """Those that were measured equally long together, shortest first, each best first."""
+    lengths = sorted({outcome.seconds for outcome in done})
+    return [
+        sorted((one for one in done if one.seconds == seconds), key=lambda one: one.score, reverse=True)
+        for seconds in lengths
+    ]
+
+
+def latency_limit_ns(objectives: tuple[Objective, ...]) -> float:
+    """The tightest latency that must be kept: what queue delays are made of."""
+    limits = [objective.limit for objective in objectives if objective.kind == "latency"]
+    return min(limits, default=DELAY_WITHOUT_LATENCY_NS)
+
+
+def write(tuning: Tuning, given: dict[str, Any]) -> None:
+    """The files. Raises ConfigError."""
+    try:
+        given["out"].write_text(tuning.configuration, encoding="utf-8")
+        if given["json_file"]:
+            with click.open_file(given["json_file"], "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(tuning)) + b"\n")
+        if given["html_file"]:
+            Path(given["html_file"]).write_text(sheet.page(tuning), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None

@@ -1,0 +1,69 @@
+"""What the trials came to: which setting is recommended, and the evidence. Pure."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from fastserve import __version__
+from fastserve.loadtest.report import Machine
+from fastserve.loadtest.tune.space import DEFAULT, Setting
+from fastserve.loadtest.tune.trial import Outcome
+
+WORTH_IT = 1.05
+"""A setting that is no better than the defaults by this much is not recommended: the difference may be noise."""
+
+
+class Tuning(Struct, frozen=True, kw_only=True):
+    """What --json writes. `met`: whether the recommended setting met the objectives at any level.
+
+    `rounds`: every candidate of every round, best first; later rounds are longer, and count.
+    """
+
+    format: int = 1
+    fastserve: str = __version__
+    started: str
+    path: str
+    model: str
+    objectives: list[str]
+    levels: list[int]
+    machine: Machine
+    seconds: float
+    recommended: Setting
+    rate: float
+    default_rate: float
+    gain: float
+    met: bool
+    configuration: str
+    rounds: list[list[Outcome]]
+
+
+def recommended(rounds: Sequence[Sequence[Outcome]]) -> tuple[Outcome, Outcome]:
+    """The outcome to follow, and that of the defaults beside it: of the last round that has both, measured alike."""
+    last = next((one for one in reversed(rounds) if _default_of(one) is not None and len(one) > 1), rounds[0])
+    default = _default_of(last) or last[0]
+    best = last[0]
+    if default.rate > 0 and best.rate < default.rate * WORTH_IT:
+        return default, default
+    return best, default
+
+
+def _default_of(outcomes: Sequence[Outcome]) -> Outcome | None:
+    return next((outcome for outcome in outcomes if outcome.setting == DEFAULT), None)
+
+
+def reasons(best: Outcome, default: Outcome, objectives: Sequence[str], machine: Machine, tried: int) -> list[str]:
+    """Why, as comments in the file."""
+    wanted = ", ".join(objectives)
+    latency = "no answer in time" if best.latency_ms is None else f"{best.latency_ms:.3g} ms"
+    lines = [f"Written by `fastserve tune` of fastserve {__version__}: {tried} settings tried on {machine.cpus} CPUs."]
+    if best.rate == 0:
+        lines.append(f"None of them met {wanted}; this one came closest: {latency}.")
+    else:
+        lines.append(f"Best rate within {wanted}: {best.rate:,.0f} requests/s at {latency}.")
+    if best.setting == DEFAULT:
+        lines.append("These are the defaults: nothing that was tried was clearly better.")
+    elif default.rate > 0:
+        lines.append(f"The defaults reached {default.rate:,.0f} requests/s: {best.rate / default.rate:.2f}x.")
+    else:
+        lines.append("The defaults did not meet it.")
+    return lines
