@@ -19,6 +19,8 @@ from tests.support.shelf import times
 from tests.support.wire import Wire
 
 MAX_KEPT = 100_000
+IDLE_S = 20.0
+"""Who has been silent longer than that may find that the server has hung up: it does after 30 s."""
 PREDICT = "/v1/models/m:predict"
 RECORD = {
     "model_id": "m",
@@ -77,14 +79,19 @@ class Asking(Traffic):
         self.times: deque[tuple[float, float]] = deque(maxlen=MAX_KEPT)
         """When, and how long it took."""
         self._wire = Wire(self.address)
+        self._answered = time.perf_counter()
         self._calls: list[Callable[[], bytes]] = [self._rows, self._rows, self._tensor, self._binary, self._metadata]
 
     def round(self) -> None:
         began = time.perf_counter()
+        if began - self._answered > IDLE_S:  # the machine has kept us waiting: such connections end
+            self._wire.close()
+            self._wire = Wire(self.address)
         call = self._calls[self.done % len(self._calls)]
         wanted = call()
         answer = self._wire.answer()
-        self.times.append((began, time.perf_counter() - began))
+        self._answered = time.perf_counter()
+        self.times.append((began, self._answered - began))
         if answer.status != 200 or wanted not in answer.body:
             self.note(f"{call.__name__}: {answer.status} {answer.body[:200]!r}")
         if answer.headers.get("connection") == "close":
@@ -162,10 +169,15 @@ class Writing(Traffic):
         super().__init__(server, over)
         self._pause_s = pause_s
         self._wire = Wire(self.address)
+        self._answered = time.perf_counter()
 
     def round(self) -> None:
         body = json.dumps({**RECORD, "prediction_id": f"p{self.done}"}).encode()
+        if time.perf_counter() - self._answered > IDLE_S:
+            self._wire.close()
+            self._wire = Wire(self.address)
         answer = self._wire.post("/v1/log", body, "Content-Type: application/json")
+        self._answered = time.perf_counter()
         if answer.status not in (200, 429, 503):
             self.note(f"log: {answer.status} {answer.body[:200]!r}")
         self.over.wait(self._pause_s)

@@ -9,8 +9,8 @@ import numpy as np
 from msgspec import Struct
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-SETTLING = 0.25
-"""The first part of a run: caches fill, pools grow."""
+SETTLING = 0.5
+"""The first part of a run: caches fill, pools grow by whole arenas."""
 
 
 class Sample(Struct, frozen=True):
