@@ -214,8 +214,31 @@ class WrongMethod(FastServeError):
     allowed: tuple[str, ...] = ()
 
 
+class Fault(Enum):
+    """What kind of reason it is that a model does not load: gRPC's words, which TF Serving's status has."""
+
+    UNKNOWN = "UNKNOWN"
+    DATA_LOSS = "DATA_LOSS"
+    INTERNAL = "INTERNAL"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+
+
 class LoadFailed(FastServeError):
     """A model's files cannot be served; the text says why and what to do. For operators, not clients."""
+
+    def __init__(self, text: str, fault: Fault = Fault.INVALID_ARGUMENT) -> None:
+        super().__init__(text)
+        self.fault = fault
+
+    @classmethod
+    def unread(cls, name: str, error: OSError) -> "LoadFailed":
+        """The error for a file that cannot be read."""
+        faults = {FileNotFoundError: Fault.NOT_FOUND, PermissionError: Fault.PERMISSION_DENIED}
+        return cls(f"{name}: {error.strerror}", faults.get(type(error), Fault.UNKNOWN))
 
 
 class LoadRefused(FastServeError):

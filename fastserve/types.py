@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from fastserve.errors import FastServeError
+from fastserve.errors import FastServeError, Fault
 
 Tensor = np.ndarray[Any, np.dtype[Any]]
 """C-contiguous. STRING tensors are object arrays of `str`; BFLOAT16 tensors are uint16 arrays of their bits."""
@@ -122,11 +122,12 @@ class VersionState(Enum):
 
 
 class VersionStatus(Struct, frozen=True):
-    """One line of a model's status; `reason` says why it is FAILED, else empty."""
+    """One line of a model's status; `reason` says why it is FAILED, else empty. `fault`: what kind of reason that is."""
 
     version: int
     state: VersionState
     reason: str = ""
+    fault: Fault = Fault.UNKNOWN
 
 
 HIGHEST_PRIORITY = 1 << 31

@@ -45,7 +45,7 @@ def contents(folder: Path, locations: tuple[str, ...]) -> dict[str, Bytes]:
             return {}
         return {location: np.fromfile(file, dtype=np.uint8) for location, file in files.items()}
     except OSError as error:
-        raise LoadFailed(f"external data at {error.filename}: {error.strerror}") from error
+        raise LoadFailed.unread(f"external data at {error.filename}", error) from error
 
 
 def _check_tensor(tensor: onnx.TensorProto, folder: Path) -> str:

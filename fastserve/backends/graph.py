@@ -15,7 +15,7 @@ from fastserve.backends.edits import drop_zipmaps, use_builtin_locale
 from fastserve.backends.external import check_external_data
 from fastserve.backends.skeleton import read_skeleton
 from fastserve.backends.widths import fixed_widths, least_widths
-from fastserve.errors import LoadFailed, quoted
+from fastserve.errors import Fault, LoadFailed, quoted
 from fastserve.types import DType, Signature, TensorSpec
 
 # Sizes tried for free dimensions come from weights' shapes too; a few of them are enough.
@@ -79,7 +79,7 @@ def _file_bytes(path: Path, external: tuple[str, ...]) -> int:
     try:
         return sum(file.stat().st_size for file in (path, *(path.parent / location for location in external)))
     except OSError as error:  # they were read a moment ago
-        raise LoadFailed(f"{path.name}: {error.strerror}") from error
+        raise LoadFailed.unread(path.name, error) from error
 
 
 def _edit(model: onnx.ModelProto) -> tuple[Labels, bool]:
@@ -93,10 +93,12 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, bool]:
     """The file's structure, and whether all of its contents are there too."""
     try:
         if path.stat().st_size >= _MAX_FILE_BYTES:
-            raise LoadFailed(f"{path.name} is larger than 2 GiB; save its weights as external data")
+            raise LoadFailed(
+                f"{path.name} is larger than 2 GiB; save its weights as external data", Fault.RESOURCE_EXHAUSTED
+            )
         skeleton = read_skeleton(path)
     except OSError as error:
-        raise LoadFailed(f"{path.name}: {error.strerror}") from error
+        raise LoadFailed.unread(path.name, error) from error
     return _parsed(path, skeleton.data), skeleton.complete
 
 
@@ -104,16 +106,16 @@ def _whole(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise LoadFailed(f"{path.name}: {error.strerror}") from error
+        raise LoadFailed.unread(path.name, error) from error
 
 
 def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise LoadFailed(f"{path.name} is not an ONNX file: {_said_of(data)}") from error
+        raise LoadFailed(f"{path.name} is not an ONNX file: {_said_of(data)}", Fault.DATA_LOSS) from error
     if not model.graph.node and not model.graph.output:
-        raise LoadFailed(f"{path.name} is not an ONNX file, or has no graph: {_said_of(data)}")
+        raise LoadFailed(f"{path.name} is not an ONNX file, or has no graph: {_said_of(data)}", Fault.DATA_LOSS)
     return model
 
 

@@ -26,7 +26,7 @@ from fastserve.backends.failures import run_failure, shortened
 from fastserve.backends.graph import Graph, read_graph
 from fastserve.backends.probe import Findings, probe
 from fastserve.backends.runners import BoundRun, PlainRunner, RunOptions, runner_for
-from fastserve.errors import LoadFailed
+from fastserve.errors import Fault, LoadFailed
 from fastserve.types import Batching, DType, Metadata, Signature, Tensor
 
 PROBE_WITHIN_S = 120.0
@@ -176,7 +176,9 @@ def _check_providers(providers: tuple[str, ...]) -> None:
     available = onnxruntime.get_available_providers()
     for provider in providers:
         if provider not in available:
-            raise LoadFailed(f"execution provider {provider} is not there; available: {', '.join(available)}")
+            raise LoadFailed(
+                f"execution provider {provider} is not there; available: {', '.join(available)}", Fault.UNIMPLEMENTED
+            )
 
 
 def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
@@ -203,7 +205,14 @@ def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
         # Its fallback would print to stdout and load with other providers than those asked for.
         return onnxruntime.InferenceSession(source, settings, providers=list(options.providers), enable_fallback=0)
     except _ERRORS as error:
-        raise LoadFailed(f"{path.name}: onnxruntime does not load it: {shortened(str(error))}") from error
+        text = f"{path.name}: onnxruntime does not load it: {shortened(str(error))}"
+        raise LoadFailed(text, _fault(error)) from error
+
+
+def _fault(error: Exception) -> Fault:
+    if isinstance(error, MemoryError):
+        return Fault.RESOURCE_EXHAUSTED
+    return Fault.UNIMPLEMENTED if isinstance(error, native.NotImplemented) else Fault.INVALID_ARGUMENT
 
 
 def runtime_version() -> str:

@@ -7,7 +7,7 @@ workers can read this table.
 from pathlib import Path
 
 from fastserve.backends.base import Backend, BackendFactory
-from fastserve.errors import LoadFailed
+from fastserve.errors import Fault, LoadFailed
 
 
 def _onnxruntime() -> Backend:
@@ -32,5 +32,8 @@ def backend_for(path: Path) -> Backend:
     """Return the backend for a model file, by its suffix."""
     factory = BACKENDS.get(path.suffix.lower())
     if factory is None:
-        raise LoadFailed(f"{path.name}: no backend loads files named *{path.suffix}; known: {', '.join(BACKENDS)}")
+        raise LoadFailed(
+            f"{path.name}: no backend loads files named *{path.suffix}; known: {', '.join(BACKENDS)}",
+            Fault.UNIMPLEMENTED,
+        )
     return factory()

@@ -19,6 +19,7 @@ from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded
 from fastserve.errors import (
     FastServeError,
+    Fault,
     LabelNotFound,
     LoadFailed,
     ModelNotFound,
@@ -85,6 +86,7 @@ class _Version:
         self.attempt = attempt
         self.state = VersionState.LOADING
         self.reason = ""
+        self.fault = Fault.UNKNOWN
         self.loaded: Loaded | None = None
 
 
@@ -314,11 +316,11 @@ class Registry:
         except LoadFailed as error:
             reason = f"{disk.versions[number].parent}: {error}"
             _log.error("model %s version %d: %s", config.name, number, reason)
-            self._leave_aside(entry, number, fresh, disk.told(reason))
+            self._leave_aside(entry, number, fresh, disk.told(reason), error.fault)
             return
         except Exception:  # the loader's edge: one model must not keep the others from being looked at
             _log.exception("model %s version %d: loading failed", config.name, number)
-            self._leave_aside(entry, number, fresh, "loading failed; the server's log says more")
+            self._leave_aside(entry, number, fresh, "loading failed; the server's log says more", Fault.INTERNAL)
             return
         fresh.state = VersionState.READY
         if before is not None and before.loaded is not None:
@@ -330,14 +332,14 @@ class Registry:
         self._publish(entry, sorted({*entry.serving, number}))
         _log.info("model %s version %d: ready", config.name, number)
 
-    def _leave_aside(self, entry: _Model, number: int, fresh: _Version, reason: str) -> None:
+    def _leave_aside(self, entry: _Model, number: int, fresh: _Version, reason: str, fault: Fault) -> None:
         """What does not load is remembered with its reason; what was loaded from the same version before serves on."""
         before = entry.versions.get(number)
         if before is not None and before.loaded is not None:
             before.tried, before.attempt = fresh.tried, fresh.attempt
             before.reason = f"what changed does not load: {reason}"
         else:
-            fresh.state, fresh.reason = VersionState.FAILED, reason
+            fresh.state, fresh.reason, fresh.fault = VersionState.FAILED, reason, fault
             entry.versions[number] = fresh
         self._changed()
 
@@ -382,7 +384,7 @@ def _none_serves(model: str, entry: _Model) -> FastServeError:
 
 def _status(entry: _Model) -> list[VersionStatus]:
     """Every known version, newest first."""
-    known = {number: VersionStatus(number, v.state, v.reason) for number, v in list(entry.versions.items())}
+    known = {number: VersionStatus(number, v.state, v.reason, v.fault) for number, v in list(entry.versions.items())}
     for number in list(entry.draining):
         if number not in known or known[number].state is VersionState.UNLOADED:
             known[number] = VersionStatus(number, VersionState.DRAINING)

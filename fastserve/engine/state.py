@@ -130,5 +130,5 @@ def _merged_version(number: int, several: Sequence[tuple[VersionStatus, ...]]) -
         order = (VersionState.FAILED, VersionState.DRAINING, VersionState.UNLOADED)
         state = next((each for each in order if each in states), VersionState.LOADING)
         state = VersionState.DRAINING if state is VersionState.UNLOADED else state
-    reasons = (status.reason for status in found if status.reason and status.state is state)
-    return VersionStatus(number, state, next(reasons, ""))
+    first = next((status for status in found if status.reason and status.state is state), None)
+    return VersionStatus(number, state) if first is None else VersionStatus(number, state, first.reason, first.fault)

@@ -48,7 +48,7 @@ def test_a_broken_file_is_told_with_its_folder_and_what_it_is(server: ServerProc
     reason = f"{name}/1: {BROKEN[name][1]}"
     with wire(server) as one:
         (line,) = msgspec.json.decode(one.get(f"/v1/models/{name}").body)["model_version_status"]
-    assert line["status"]["error_message"] == reason
+    assert line["status"] == {"error_code": "DATA_LOSS", "error_message": reason}
     assert f"{name} version 1: {folder}/{reason}" in server.output, "the log"
     assert f"{name} 1: {reason}" in server.output, "the table"
 

@@ -3,6 +3,7 @@
 import pytest
 
 from fastserve.engine.state import Report, merged
+from fastserve.errors import Fault
 from fastserve.types import VersionState as S
 from fastserve.types import VersionStatus
 
@@ -44,8 +45,8 @@ def test_the_slowest_worker_says_what_is_in_effect():
 
 def test_reasons_of_what_failed_are_kept():
     ready = Report(1, True, "", {"m": (VersionStatus(1, S.READY),)})
-    failed = Report(1, True, "", {"m": (VersionStatus(1, S.FAILED, "no memory"),)})
-    assert merged([ready, failed]).models["m"] == (VersionStatus(1, S.FAILED, "no memory"),)
+    failed = Report(1, True, "", {"m": (VersionStatus(1, S.FAILED, "no memory", Fault.DATA_LOSS),)})
+    assert merged([ready, failed]).models["m"] == (VersionStatus(1, S.FAILED, "no memory", Fault.DATA_LOSS),)
 
 
 def test_versions_are_listed_newest_first():

@@ -141,7 +141,9 @@ def metadata_body(model: str, version: int, signature: Signature) -> MetadataBod
 
 def _version_line(line: VersionStatus) -> VersionLine:
     failed = line.state is VersionState.FAILED
-    return VersionLine(str(line.version), STATES[line.state], Condition("UNKNOWN" if failed else "OK", line.reason))
+    return VersionLine(
+        str(line.version), STATES[line.state], Condition(line.fault.value if failed else "OK", line.reason)
+    )
 
 
 def _tensor_info(spec: TensorSpec) -> TensorInfo:
