@@ -7,7 +7,6 @@ Memory: what is not compacted yet is kept as tables; DuckDB's own is bounded by 
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -30,7 +29,7 @@ WITHIN_S = 60.0
 """Files that are replaced stay for longer than that."""
 
 MAX_TRIES = 20
-MAX_REMEMBERED = 64
+MAX_REMEMBERED = 256
 
 
 class LogUnavailable(FastServeError):
@@ -79,7 +78,7 @@ class Reader:
         self._tail = Tail(directory, readers)
         self._lock = threading.Lock()
         self._joined: dict[str, tuple[list[Any], Any]] = {}
-        self._superseded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._memory: dict[str, Any] = {}
 
     def close(self) -> None:
         """Let the files go."""
@@ -93,6 +92,8 @@ class Reader:
             tail = {model: self._one(model, tables) for model, tables in seen.tables.items()}
             for model in [model for model in self._joined if model not in tail]:
                 del self._joined[model]
+            if len(self._memory) > MAX_REMEMBERED:
+                self._memory.clear()
             from fastserve.store.deleting import without_deleted
 
             deleted = [*state.tombstones, *seen.tombstones]
@@ -118,7 +119,7 @@ class Reader:
             timer.daemon = True
             timer.start()
             try:
-                _, above = scope.plans(one, self._remembered(scope))
+                _, above = scope.plans(one, self._memory)
                 above.make(one)
                 above.lock(one)
                 yield one
@@ -135,7 +136,7 @@ class Reader:
 
         scope = Scope(self._directory, self.moment(), model, caller)
         with duckdb.connect(":memory:", config=self._options()) as one:
-            below, above = scope.plans(one, self._remembered(scope))
+            below, above = scope.plans(one, self._memory)
             return below.then(above)
 
     def columns(self, model: str, caller: Caller = EVERYBODY) -> list[Any]:
@@ -178,19 +179,3 @@ class Reader:
         if kept is None or len(kept[0]) != len(tables) or any(a is not b for a, b in zip(kept[0], tables, strict=True)):
             kept = self._joined[model] = (list(tables), columns.joined(tables))
         return kept[1]
-
-    def _remembered(self, scope: Any) -> Any:
-        """What was found out about files stays true of them."""
-
-        def found(find: Any) -> Any:
-            with self._lock:
-                known = self._superseded.get(scope.paths)
-            if known is None:
-                known = find()
-                with self._lock:
-                    self._superseded[scope.paths] = known
-                    while len(self._superseded) > MAX_REMEMBERED:
-                        self._superseded.popitem(last=False)
-            return known
-
-        return found
