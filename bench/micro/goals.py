@@ -41,6 +41,9 @@ _READ_IMAGE = "JSON to float32, 1x224x224x3"
 _FLAT = "against pysimdjson's `as_buffer` + astype"
 _NUMPY = "against orjson + numpy"
 
+QUESTION = "a question to a million joined records"
+DUCKDB = "DuckDB alone"
+
 GOALS = (
     Goal(f"JSON -> float32, 1x784 (4 decimals), {_FLAT}", _READ_784, "pysimdjson", 1.4),
     Goal(f"JSON -> float32, 1x224x224x3 (4 decimals), {_FLAT}", _READ_IMAGE, "pysimdjson", 1.4),
@@ -51,5 +54,8 @@ GOALS = (
         "tensor to JSON, 32x384 normal",
         "orjson",
         0.7,
+    ),
+    Goal(
+        "a drift question to a million joined records, against DuckDB alone on the same Parquet", QUESTION, DUCKDB, 0.5
     ),
 )
