@@ -176,6 +176,9 @@ cdef class ExpressRequest:
 cdef class Express:
     """What takes requests first: those of `lanes`, by path; all others are `otherwise`'s.
 
+    `alone`, if there is one, is called with whether requests come one at a time: True once `solo` of them did in a row,
+    False with the first that comes while another's body is waited for, and so on in turns.
+
     A lane has `limit`, what bodies must be shorter than; `header`, None or a header's name, and `header_value`, what it
     must be (None: not there). `lost` is told of requests whose bodies broke off.
     """
@@ -186,9 +189,20 @@ cdef class Express:
     cdef object clock
     cdef object otherwise
     cdef object lost
+    cdef object alone
+    cdef Py_ssize_t solo
+    cdef Py_ssize_t in_a_row
+    cdef bint told_alone
 
     def __cinit__(
-        self, Overdue bodies not None, Arrivals arrivals not None, object clock, object otherwise, object lost
+        self,
+        Overdue bodies not None,
+        Arrivals arrivals not None,
+        object clock,
+        object otherwise,
+        object lost,
+        object alone=None,
+        Py_ssize_t solo=0,
     ):
         self.lanes = {}
         self.bodies = bodies
@@ -196,10 +210,28 @@ cdef class Express:
         self.clock = clock
         self.otherwise = otherwise
         self.lost = lost
+        self.alone = alone
+        self.solo = solo
+
+    cdef int follow(self) except -1:
+        """Tell whether requests come one at a time."""
+        if self.bodies.waiting:
+            self.in_a_row = 0
+            if self.told_alone:
+                self.told_alone = False
+                self.alone(False)
+            return 0
+        self.in_a_row += 1
+        if self.in_a_row >= self.solo and not self.told_alone:
+            self.told_alone = True
+            self.alone(True)
+        return 0
 
     def takes(self, object watcher, /):
         """Whether the request was taken. The door's thread."""
         cdef ExpressRequest request
+        if self.alone is not None:
+            self.follow()
         if not self.lanes:
             return self.otherwise(watcher)
         scope = watcher.scope

@@ -46,6 +46,8 @@ class Express:
         clock: Callable[[], int],
         otherwise: Callable[[Any], bool],
         lost: Callable[[ExpressRequest], None],
+        alone: Callable[[bool], None] | None = None,
+        solo: int = 0,
     ) -> None: ...
     def takes(self, watcher: Any, /) -> bool: ...
 

@@ -55,6 +55,13 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             description="Time to go on serving, not ready, before shutdown begins, in milliseconds.",
         ),
     ] = 0
+    adaptive_affinity: Annotated[
+        bool,
+        Meta(
+            description="Whether the two threads that answer small requests share one core while requests come one at a"
+            " time: shorter answers for a lone client. For one worker that has the machine to itself."
+        ),
+    ] = False
     compress_min_bytes: Annotated[
         int,
         Meta(

@@ -51,6 +51,9 @@ MAX_LANE_CHARS = 512
 ASK_AGAIN_NS = 1_000_000_000
 """A path that got no lane is not asked for again sooner."""
 
+SOLO = 200
+"""So many requests in a row, each answered before the next came, are a lone client's."""
+
 At = Callable[[int, Callable[[int], None]], None]
 """Calls back with the time once it has come."""
 
@@ -236,7 +239,15 @@ class Lanes:
 class DirectDoor:
     """Granian's schedule function: takes what it can answer itself, hands the rest to the coroutine door."""
 
-    def __init__(self, site: Site, at: At, gather: Gather, reply: type[DirectReply] = DirectReply) -> None:
+    def __init__(
+        self,
+        site: Site,
+        at: At,
+        gather: Gather,
+        reply: type[DirectReply] = DirectReply,
+        alone: Callable[[bool], None] | None = None,
+    ) -> None:
+        """`alone` is told whether requests come one at a time."""
         self.site = site
         self._reply = reply
         self.bodies: Overdue[DirectReply | ExpressRequest] = Overdue(site.request_timeout_ns, at, self._late)
@@ -244,7 +255,7 @@ class DirectDoor:
         self._gather = gather
         clock = site.clock
         self.arrivals = Arrivals(self.bodies, clock, at, self._answer, MAX_TOGETHER, FRESH_NS, STALLED_NS)
-        self.express = Express(self.bodies, self.arrivals, clock, self.takes, self._lost)
+        self.express = Express(self.bodies, self.arrivals, clock, self.takes, self._lost, alone, SOLO)
         self.lanes = Lanes(self.express, site)
 
     def takes(self, watcher: Any) -> bool:

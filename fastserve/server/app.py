@@ -32,6 +32,7 @@ from fastserve.metrics import Metrics
 from fastserve.protocols.arize.reader import READERS
 from fastserve.protocols.table import PROTOCOLS
 from fastserve.server.admin import Admin
+from fastserve.server.affinity import Together
 from fastserve.server.certificates import Certificates
 from fastserve.server.hub import Line
 from fastserve.server.keeper import Keeper, keeper
@@ -163,7 +164,9 @@ class App:
         assert self.site is not None, "the app is not started"
         reply = DirectReply if self.site.access is None else LoggedReply
         kind = GuardedDoor if self.site.asks_callers else DirectDoor
-        self._direct_door = door = kind(self.site, self.engine.at, self.engine.gather, reply)
+        server = self.engine.config.server
+        alone = Together().follow if server.adaptive_affinity and server.workers == 1 else None
+        self._direct_door = door = kind(self.site, self.engine.at, self.engine.gather, reply, alone)
         self.engine.answering = door.together
         self.engine.when_changed(door.lanes.clear)
         return door

@@ -122,3 +122,25 @@ def test_a_lane_with_a_header_takes_those_that_say_the_same(value: str | None, s
     lane = Lane()
     lane.header, lane.header_value = "x-shape", value
     assert expressed({"content-length": "5", **({} if said is None else {"x-shape": said})}, lane) is taken
+
+
+def test_it_is_told_when_requests_come_one_at_a_time_and_when_they_no_longer_do():
+    clock = FakeClock()
+    bodies: Overdue[object] = Overdue(0, clock.at, print)
+    told: list[bool] = []
+    express = Express(
+        bodies, Arrivals(bodies, clock, clock.at, print, 4, 10, 20), clock, lambda _: True, print, told.append, 3
+    )
+    for _ in range(5):
+        express.takes(Watcher("/", {}))
+    assert told == [True]
+    bodies.begin("another", clock.now_ns)
+    for _ in range(2):
+        express.takes(Watcher("/", {}))
+    assert told == [True, False]
+    bodies.waiting.clear()
+    for _ in range(2):
+        express.takes(Watcher("/", {}))
+    assert told == [True, False]
+    express.takes(Watcher("/", {}))
+    assert told == [True, False, True]
