@@ -17,7 +17,6 @@ from fastserve.config.fields import (
     DatasetConfig,
     DataUrlConfig,
     ImageConfig,
-    LogConfig,
     ModelConfig,
     RepositoryConfig,
     ServerConfig,
@@ -25,6 +24,7 @@ from fastserve.config.fields import (
 )
 from fastserve.config.options import CONFIG_VARIABLE, OPTIONS, PATH_VARIABLE, Option, from_environment
 from fastserve.config.origin import FileIdentity, Origin, identity
+from fastserve.config.prediction_log import LogConfig
 from fastserve.config.source import line_of, read_toml
 from fastserve.errors import ConfigError
 from fastserve.types import printable, refused_name

@@ -18,7 +18,6 @@ from fastserve.config.fields import (
     Config,
     DatasetConfig,
     DataUrlConfig,
-    LogConfig,
     ModelConfig,
     RepositoryConfig,
     ServerConfig,
@@ -27,6 +26,7 @@ from fastserve.config.fields import (
 )
 from fastserve.config.options import OPTIONS
 from fastserve.config.origin import Origin
+from fastserve.config.prediction_log import LogConfig
 from fastserve.errors import ConfigError
 from fastserve.types import printable, refused_name
 

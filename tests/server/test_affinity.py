@@ -3,6 +3,7 @@
 import http.client
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,20 +37,20 @@ def pinned(pid: int) -> int:
 
 def test_threads_are_brought_together_for_a_lone_client_and_parted_for_two(tmp_path: Path):
     models.save(models.tiny(), tmp_path / "tiny" / "1")
-    with ServerProcess(str(tmp_path), "--adaptive-affinity") as server:
-        assert server.process is not None
-        pid, lone = server.process.pid, http.client.HTTPConnection("127.0.0.1", server.port)
+    with ServerProcess(str(tmp_path), "--adaptive-affinity", "true") as server:
+        pid = server.process.pid
         assert pinned(pid) == 0
-        for _ in range(SOLO):
-            ask(lone)
+        with closing(server.connection()) as lone:
+            for _ in range(SOLO):
+                ask(lone)
         assert pinned(pid) == 2
 
         stop = threading.Event()
 
         def go_on() -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", server.port)
-            while not stop.is_set():
-                ask(connection)
+            with closing(server.connection()) as connection:
+                while not stop.is_set():
+                    ask(connection)
 
         others = [threading.Thread(target=go_on) for _ in range(4)]
         for other in others:
