@@ -83,6 +83,8 @@ def model_inputs(target: Target, model: str, version: str | None, protocol: str)
         raise LoadTestError(
             f"{target.url} answers {refusal.status}: {refusal.text()}; set FASTSERVE_API_KEY or --header"
         )
+    if refusal.status == 503:
+        raise LoadTestError(f"{target.url} answers 503: {refusal.text()}")
     others = [other for other in served_models(target) if other != model]
     which = f"; it serves {', '.join(others)} (--model)" if others else ""
     raise LoadTestError(f"{target.url} says nothing of the inputs of {model}: {refusal.text()}{which}; or give --data")

@@ -30,6 +30,7 @@ def tune(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["tune", *arguments], env={"NO_COLOR": "1"})
 
 
+@pytest.mark.timeout(400)  # servers are started, on whatever machine this is
 def test_a_configuration_is_written_with_its_evidence(model: Path, tmp_path: Path) -> None:
     out, told, page = (tmp_path / name for name in ("out.toml", "told.json", "page.html"))
     files = ("--out", str(out), "--json", str(told), "--html", str(page))
@@ -51,6 +52,7 @@ def test_a_configuration_is_written_with_its_evidence(model: Path, tmp_path: Pat
     assert "or --force" in again.output
 
 
+@pytest.mark.timeout(400)
 def test_an_objective_that_nothing_meets_is_exit_code_1(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.toml"
     result = tune(str(model), "--slo", "p50=1ns", "--budget", "1s", "--concurrency", "1", "--out", str(out))

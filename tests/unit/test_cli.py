@@ -65,6 +65,7 @@ OPTIONS_BEYOND = [
     "--non-finite",
     "--compress-min-bytes",
     "--access-log",
+    "--ssl-client-certificate",
 ]
 """Those that the contract leaves to us."""
 
