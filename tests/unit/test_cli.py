@@ -66,6 +66,7 @@ OPTIONS_BEYOND = [
     "--compress-min-bytes",
     "--access-log",
     "--ssl-client-certificate",
+    "--adaptive-affinity",
 ]
 """Those that the contract leaves to us."""
 
