@@ -15,7 +15,7 @@ from fastserve.monitor.distances import Sample, SampleDistances, edges_of, of_sa
 from fastserve.monitor.parts import ALL, Key, key, keys, sets
 from fastserve.monitor.source import Grouping, Relation, Source
 
-SAMPLED_ROWS = 50_000
+SAMPLED_ROWS = 20_000
 SAMPLED_CELLS = 10_000_000
 PARTS = 1_000_000
 AT_ONCE = 40
@@ -85,43 +85,26 @@ def _measure(
     current: tuple[Relation, Grouping],
     bins: int,
 ) -> list[Numbers]:
-    rows = [_stats(source, dimensions, one[0]) for one in (baseline, current)]
-    samples = [
-        _sample(source, dimensions, one[0], stats[0]) for one, stats in zip((baseline, current), rows, strict=True)
-    ]
+    totals = [source.row(f"select count(*) from {one[0].sql}")[0] for one in (baseline, current)]
+    sides = list(zip((baseline, current), totals, strict=True))
+    samples = [_sample(source, dimensions, one[0], total) for one, total in sides]
     edges = [edges_of(sample, bins) for sample in samples[0]]
-    counts = [_counts(source, dimensions, edges, *one) for one in (baseline, current)]
+    scans = [_scan(source, dimensions, edges, *one) for one in (baseline, current)]
     found = []
     for number, dimension in enumerate(dimensions):
-        sides = tuple(_side(stats, number, sample[number]) for stats, sample in zip(rows, samples, strict=True))
         finite = [sample[number][np.isfinite(sample[number])] for sample in samples]
+        told = [_side(scan[1], number, own) for scan, own in zip(scans, finite, strict=True)]
         found.append(
             Numbers(
                 edges[number],
-                counts[0][number],
-                counts[1][number],
-                (sides[0], sides[1]),
-                of_samples(*finite) if dimension.kind == "numeric" else SampleDistances(),
-                max(rows[0][0], rows[1][0]) > SAMPLED_ROWS,
+                scans[0][0][number],
+                scans[1][0][number],
+                (told[0], told[1]),
+                of_samples(finite[0], finite[1]) if dimension.kind == "numeric" else SampleDistances(),
+                max(totals) > SAMPLED_ROWS,
             )
         )
     return found
-
-
-def _stats(source: Source, dimensions: Sequence[Dimension], rows: Relation) -> tuple[Any, ...]:
-    """The number of rows, then seven columns a dimension."""
-    columns, inner = ["count(*)"], []
-    for number, one in enumerate(dimensions):
-        inner.append(f"{one.sql}::double x{number}")
-        inner.append(f"case when abs(x{number}) <= {LARGEST} then x{number} end y{number}")
-        clash = "0" if one.clash is None else f"count(c{number})"
-        inner += [] if one.clash is None else [f"{one.clash} c{number}"]
-        columns += [
-            f"count(x{number}) - coalesce(countif(isnan(x{number})), 0)",
-            clash,
-            *(f"{how}(y{number})" for how in ("approx_count_distinct", "avg", "stddev_samp", "min", "max")),
-        ]
-    return source.row(f"select {', '.join(columns)} from (select {', '.join(inner)} from {rows.sql})")
 
 
 def _sample(source: Source, dimensions: Sequence[Dimension], rows: Relation, total: int) -> list[Sample]:
@@ -134,35 +117,73 @@ def _sample(source: Source, dimensions: Sequence[Dimension], rows: Relation, tot
     return [np.ma.filled(found[f"x{number}"], np.nan) for number in range(len(dimensions))]
 
 
-def _counts(
+def _scan(
     source: Source, dimensions: Sequence[Dimension], edges: list[list[float]], rows: Relation, grouping: Grouping
-) -> list[dict[Key, Counts]]:
-    """Of every dimension, of each group: rows per bin, the missing ones last."""
+) -> tuple[list[dict[Key, Counts]], Sequence[Any]]:
+    """Of every dimension, of each group: rows per bin, the missing ones last. And the columns of `_stats`, of all rows.
+
+    Where there is one group all of it is one scan.
+    """
+    inner, stats = _inner(dimensions, grouping, rows), _stats(dimensions)
+    grouped = bool(grouping.starts) or grouping.sliced
+    columns = ["count(*)", *_bins(edges), *([] if grouped else stats)]
+    found: list[dict[Key, Counts]] = [{} for _ in dimensions]
+    answer = source.rows(f"select {keys(grouping)}, {', '.join(columns)} from {inner} group by {sets(grouping)}")
+    width = 5 + sum(len(own) + 1 for own in edges)
+    for row in answer:
+        for counts, own in zip(found, _counted(row, edges), strict=True):
+            counts[key(row)] = own
+    for counts, one in zip(found, edges, strict=True):
+        counts.setdefault(ALL, np.zeros(len(one) + 2))
+    if grouped:
+        return found, source.row(f"select count(*), {', '.join(stats)} from {inner}")
+    return found, (answer[0][4], *answer[0][width:])
+
+
+def _inner(dimensions: Sequence[Dimension], grouping: Grouping, rows: Relation) -> str:
+    """Rows as b, s, x (the number), y (NULL where it has no square), c (what is of another type), for each dimension."""
+    columns = [f"{grouping.bucket} b, {grouping.slice} s"]
+    for number, one in enumerate(dimensions):
+        columns.append(
+            f"{one.sql}::double x{number}, case when abs(x{number}) <= {LARGEST} then x{number} end y{number}"
+        )
+        columns.append(f"{one.clash or 'NULL'} c{number}")
+    return f"(select {', '.join(columns)} from {rows.sql})"
+
+
+def _bins(edges: list[list[float]]) -> list[str]:
+    """Of each dimension: the missing ones, then what is not above each edge."""
     columns = []
     for number, own in enumerate(edges):
         columns.append(f"count(*) - coalesce(countif(not isnan(x{number})), 0)")
         columns += [f"coalesce(countif(x{number} <= '{edge!r}'::double), 0)" for edge in own]
-    inner = ", ".join(f"{one.sql}::double x{number}" for number, one in enumerate(dimensions))
-    found: list[dict[Key, Counts]] = [{} for _ in dimensions]
-    for row in source.rows(
-        f"select {keys(grouping)}, count(*), {', '.join(columns)} from "
-        f"(select {grouping.bucket} b, {grouping.slice} s, {inner} from {rows.sql}) group by {sets(grouping)}"
-    ):
-        total, at = row[4], 5
-        for number, own in enumerate(edges):
-            missing, below = row[at], row[at + 1 : at + 1 + len(own)]
-            at += 1 + len(own)
-            up_to = np.array([0, *below, total - missing], dtype=np.float64)
-            found[number][key(row)] = np.append(np.diff(up_to), missing)
-    for counts, own in zip(found, edges, strict=True):
-        counts.setdefault(ALL, np.zeros(len(own) + 2))
+    return columns
+
+
+def _stats(dimensions: Sequence[Dimension]) -> list[str]:
+    """Seven columns a dimension."""
+    columns = []
+    for number in range(len(dimensions)):
+        columns.append(f"coalesce(countif(not isnan(x{number})), 0)")
+        columns.append(f"count(c{number})")
+        columns += [f"{how}(y{number})" for how in ("approx_count_distinct", "avg", "stddev_samp", "min", "max")]
+    return columns
+
+
+def _counted(row: Sequence[Any], edges: list[list[float]]) -> list[Counts]:
+    """One group's counts per bin."""
+    total, at, found = row[4], 5, []
+    for own in edges:
+        missing, below = row[at], row[at + 1 : at + 1 + len(own)]
+        at += 1 + len(own)
+        up_to = np.array([0, *below, total - missing], dtype=np.float64)
+        found.append(np.append(np.diff(up_to), missing))
     return found
 
 
-def _side(stats: tuple[Any, ...], number: int, sample: Sample) -> Side:
+def _side(stats: Sequence[Any], number: int, finite: Sample) -> Side:
     total = stats[0]
     there, clashes, distinct, mean, std, least, most = stats[1 + 7 * number : 8 + 7 * number]
-    finite = sample[np.isfinite(sample)]
     p05, p50, p95 = (float(one) for one in np.quantile(finite, [0.05, 0.5, 0.95])) if len(finite) else (None,) * 3
     return Side(
         rows=total,

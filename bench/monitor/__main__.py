@@ -1,0 +1,146 @@
+"""`python -m bench.monitor [--rows 1000000]`: drift and performance of joined records, beside plain DuckDB on the same files.
+
+It makes a log (segments, then compaction), asks it as `/log/drift` does, connection and all, and puts the same question to a
+DuckDB that reads the Parquet files: quantile bins of the baseline, counts of both sides, PSI. The best of some rounds, taken
+in turns.
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from fastserve.config import LogConfig
+from fastserve.monitor.asking import answer
+from fastserve.monitor.question import DriftQuestion, PerformanceQuestion, convert
+from fastserve.store.compactor import Compactor
+from fastserve.store.frames import Frame, Kind
+from fastserve.store.journal import SEQ_STEP
+from fastserve.store.reader import Reader
+from fastserve.store.rows import Row
+from fastserve.store.writer import Writer
+
+FEATURES = 10
+ROWS_A_FRAME = 2000
+START_NS = 1_790_000_000 * 10**9
+STEP_NS = 2_592_000_000
+BINS = 10
+
+
+def read_rows(frame: Frame) -> Iterator[Row]:
+    """What `write` wrote."""
+    for number, fields in enumerate(msgspec.msgpack.decode(frame.payload)):
+        yield Row(**{**fields, "seq": frame.seq + number * SEQ_STEP})
+
+
+READERS = {Kind.RECORD: read_rows}
+
+
+def write(directory: Path, rows: int) -> None:
+    """Half of the predictions are training; every one has its actual."""
+    rand = random.Random(1)
+    writer = Writer(directory, LogConfig(sync="os", max_queue_bytes=1 << 30, max_queue_records=1 << 20))
+    for start in range(0, rows, ROWS_A_FRAME):
+        numbers = range(start, min(rows, start + ROWS_A_FRAME))
+        for kind in ("prediction", "actual"):
+            frame = [_row(number, kind, rand, number < rows // 2) for number in numbers]
+            writer.append([(Kind.RECORD, msgspec.msgpack.encode(frame))], rows=len(frame))
+        while writer.queued_records > 100_000:
+            time.sleep(0.01)
+    writer.close()
+
+
+def _row(number: int, kind: str, rand: random.Random, training: bool) -> Row:
+    features = {f"x{at}": rand.gauss(0.0 if training else 0.05 * at, 1.0) for at in range(FEATURES)}
+    return Row(
+        space="",
+        model_id="m",
+        version="1",
+        environment="training" if training else "production",
+        batch_id="",
+        prediction_id=f"p-{number}",
+        ts_ns=START_NS + number * STEP_NS,
+        ingest_ns=START_NS + number * STEP_NS,
+        seq=0,
+        kind=kind,
+        label_cat=rand.choice("ab"),
+        score=rand.random() if kind == "prediction" else None,
+        features=features if kind == "prediction" else {},
+        digest=f"{kind}{number}".encode(),
+    )
+
+
+def plain(files: list[str]) -> None:
+    """PSI of every feature in DuckDB's own words, over rows as they lie in the files."""
+    with duckdb.connect(":memory:", config={"threads": 2}) as one:
+        listed = ", ".join(f"'{file}'" for file in files)
+        one.execute(f"create view v as select * from read_parquet([{listed}]) where role = 'prediction'")
+        columns = [row[0] for row in one.execute("describe v").fetchall() if row[0].startswith("f")]
+        columns = [name for name in columns if ".x" in name or ":x" in name or "x" in name][:FEATURES]
+        at = [number / BINS for number in range(1, BINS)]
+        quantiles = ", ".join(f'quantile_cont("{name}", {at})' for name in columns)
+        edges = one.execute(f"select {quantiles} from v where environment = 'training'").fetchone()
+        assert edges is not None
+        counted = ", ".join(
+            f'countif("{name}" <= {edge!r})' for name, own in zip(columns, edges, strict=True) for edge in own
+        )
+        one.execute(f"select environment, count(*), {counted} from v group by environment").fetchall()
+
+
+def timed(what: Callable[[], object]) -> float:
+    """How long it takes, in ms."""
+    start = time.perf_counter()
+    what()
+    return (time.perf_counter() - start) * 1000
+
+
+def main() -> None:
+    """Make the log, ask, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.monitor", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
+        directory = Path(folder)
+        made = timed(lambda: write(directory, given.rows))
+        compactor = Compactor.open(directory, READERS)
+        assert compactor is not None
+        while compactor.round(time.time_ns()):
+            pass
+        compactor.close()
+        reader = Reader(directory, READERS)
+        files = [str(path) for path in directory.glob("parquet/**/*.parquet")]
+        print(f"{given.rows} predictions with actuals in {len(files)} files, made in {made / 1000:.0f} s and compacted")
+        named = [f"f.x{number}" for number in range(FEATURES)]
+
+        def drift(**more: object) -> Callable[[], object]:
+            question = convert({"model": "m", **more}, DriftQuestion, lax=True)
+            return lambda: answer(reader, question, time.time_ns())
+
+        def performance(**more: object) -> Callable[[], object]:
+            question = convert({"model": "m", **more}, PerformanceQuestion, lax=True)
+            return lambda: answer(reader, question, time.time_ns())
+
+        asked = {
+            "plain DuckDB: PSI of 10 features": lambda: plain(files),
+            "drift of the same 10 features": drift(window="none", dimension=named),
+            "drift of everything, daily": drift(window="1d"),
+            "performance": performance(window="none"),
+            "performance, daily": performance(window="1d"),
+        }
+        best = dict.fromkeys(asked, float("inf"))
+        for _ in range(given.rounds):
+            for name, what in asked.items():
+                best[name] = min(best[name], timed(what))
+        first = next(iter(best.values()))
+        for name, ms in best.items():
+            print(f"{name:<36} {ms:8.0f} ms   {ms / first:5.2f} x")
+
+
+if __name__ == "__main__":
+    main()
