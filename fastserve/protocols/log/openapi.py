@@ -14,6 +14,7 @@ from fastserve.http.operations import (
     object_of,
     ref,
 )
+from fastserve.protocols.log import monitoring_openapi
 
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
@@ -158,8 +159,8 @@ OPERATIONS = (
 DESCRIBED = Described(
     name="log",
     text="The prediction log, read.",
-    operations=OPERATIONS,
-    schemas={"LogRecord": RECORD},
+    operations=(*OPERATIONS, *monitoring_openapi.OPERATIONS),
+    schemas={"LogRecord": RECORD, **monitoring_openapi.SCHEMAS},
     error=Media(ERROR_OBJECT),
     samples={"prediction_id": "p-1"},
 )

@@ -16,6 +16,7 @@ from fastserve.http.message import Pending, Reply, Request, Response
 from fastserve.http.routes import Route
 from fastserve.http.status import json_error
 from fastserve.protocols.log import answers
+from fastserve.protocols.log.monitoring import Monitoring
 from fastserve.protocols.log.questions import NoLog, Questions
 from fastserve.store.errors import StoreError
 from fastserve.store.frames import Kind
@@ -58,6 +59,7 @@ class Log:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._questions = Questions(engine)
+        self._monitoring = Monitoring(engine, self._questions)
 
     def routes(self) -> list[Route]:
         """All but deletion are the readers'; what is not theirs they do not see."""
@@ -68,6 +70,7 @@ class Log:
             Route("GET", re.compile("/log/models"), "read", infer=self.models, sifts=True),
             Route("GET", query, "read", infer=self.query_in_path, sifts=True),
             Route("POST", query, "read", infer=self.query, sifts=True),
+            *self._monitoring.routes(),
         ]
 
     def unmatched(self, method: str, path: str) -> FastServeError:
@@ -75,7 +78,8 @@ class Log:
         if any(route.pattern.fullmatch(path) for route in self.routes()):
             return WrongMethod(f"{method} is not taken here")
         return UnknownPath(
-            f"nothing is served at {quoted(path)}; there are /log/models, /log/records/MODEL/PREDICTION_ID and /log/query"
+            f"nothing is served at {quoted(path)}; there are /log/models, /log/records/MODEL/PREDICTION_ID, "
+            "/log/query, /log/performance and /log/drift"
         )
 
     def encode_error(self, error: FastServeError) -> Response:
