@@ -41,4 +41,4 @@ def test_known_caller(benchmark: Any, kind: str) -> None:
     protocol: Any = None
     match = Match(protocol, Route("POST", SimpleNamespace(), INFER), {"model": "m"}, None)  # type: ignore[arg-type]
     rights, headers = known_rights(HEADERS[kind]), HEADERS[kind]
-    assert benchmark(lambda: rights.may_at_once(match, headers))
+    assert benchmark(lambda: rights.at_once(match, headers))

@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ NOBODY_LANE = ":"
 
 Post = Callable[[Callable[[], None]], None]
 Told = Callable[[Caller | FastServeError], None]
+Hashers = tuple[hashlib.blake2b, hashlib.blake2b, hashlib.blake2b]
 
 
 class Headers(Protocol):
@@ -44,21 +45,42 @@ class Headers(Protocol):
 
 
 class Callers:
-    """Everybody whom the configuration names. `post`: to a thread that may be held up."""
+    """Everybody whom the configuration names. `post`: to a thread that may be held up.
 
-    def __init__(self, auth: AuthConfig, post: Post) -> None:
+    `before`: who was named until now. Whoever was recognised stays so if nothing about them has changed.
+    """
+
+    def __init__(self, auth: AuthConfig, post: Post, before: "Callers | None" = None) -> None:
+        self.auth = auth
         self._attempts = Attempts(post)
+        self._known: dict[str, tuple[UserConfig | KeyConfig, Caller]] = {}
         self._keys: dict[bytes, list[tuple[KeyCheck, Caller]]] = {}
         for key in auth.keys:
-            check = KeyCheck(key.key_hash or hash_key(key.key))
-            self._keys.setdefault(check.hint, []).append((check, _caller(key.name, key, KEY_SCOPES)))
+            check, caller = KeyCheck(key.key_hash or hash_key(key.key)), _caller(key.name, key, KEY_SCOPES)
+            self._keys.setdefault(check.hint, []).append((check, caller))
+            self._known[f"key {key.name}"] = key, caller
         self._users = {user.username: (_password_check(user), _user(user)) for user in auth.users}
+        self._known |= {f"user {user.username}": (user, self._users[user.username][1]) for user in auth.users}
         self._challenges = (*((BASIC,) if auth.users else ()), *((BEARER,) if auth.keys else ()))
         self._right: dict[bytes, Caller] = {}
         self._wrong: dict[bytes, None] = {}
-        self._of_api_key, self._of_authorization, self._of_bare = (
-            hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32) for _ in range(3)
-        )
+        self._of_api_key, self._of_authorization, self._of_bare = before.hashers if before else _new_hashers()
+        if before is not None:
+            self._right = before.still_right(self._known)
+
+    @property
+    def hashers(self) -> Hashers:
+        """What digests of headers are made with; each is copied, never used itself."""
+        return self._of_api_key, self._of_authorization, self._of_bare
+
+    def still_right(self, known: Mapping[str, tuple[UserConfig | KeyConfig, Caller]]) -> dict[bytes, Caller]:
+        """Who was recognised, as far as their entries are the same among `known`."""
+        same = {
+            id(caller): known[name][1]
+            for name, (entry, caller) in self._known.items()
+            if name in known and known[name][0] == entry
+        }
+        return {digest: same[id(caller)] for digest, caller in self._right.copy().items() if id(caller) in same}
 
     def close(self) -> None:
         """No password is checked any more."""
@@ -137,6 +159,12 @@ class Callers:
 
     def _refusal(self) -> FastServeError:
         return Unauthenticated(self._challenges, missing=False)
+
+
+def _new_hashers() -> Hashers:
+    """For `X-API-Key`, for `Authorization`, and for where that may be a bare key."""
+    one, two, three = (hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32) for _ in range(3))
+    return one, two, three
 
 
 def _caller(

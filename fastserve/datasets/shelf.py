@@ -42,10 +42,11 @@ class Status(Struct, frozen=True):
 class Dataset:
     """One dataset, followed. Everything but `table` and `error` is the datasets' thread's."""
 
-    def __init__(self, config: DatasetConfig, others: Sequence[DatasetConfig] = ()) -> None:
+    def __init__(self, config: DatasetConfig, others: Sequence[DatasetConfig] = (), table: Table | None = None) -> None:
+        """`table`: the rows of before, to have until its files are read."""
         self.config = config
-        self._others = others
-        self.table: Table | None = None
+        self.others = others
+        self.table = table
         self.error = ""
         self._taken: dict[str, Identities] | None = None
         self._refused: dict[str, Identities] | None = None
@@ -82,7 +83,7 @@ class Dataset:
         self._looked_ns = now_ns  # last: what is fresh is read without a lock
 
     def _read_changed(self, *, finished: bool, anew: bool) -> None:
-        parts = duck.needed(self.config, self._others)
+        parts = duck.needed(self.config, self.others)
         now = {part.name: files.find(part) for part in parts if part.source}
         seen, self._seen = self._seen, now
         if now == self._taken and not anew:
@@ -147,23 +148,54 @@ class Datasets:
         post: Callable[[Callable[[], None]], None],
         clock: Clock = monotonic_ns,
     ) -> None:
-        self._all = {config.name: Dataset(config, configs) for config in configs}
+        self._all: dict[str, Dataset] = {config.name: Dataset(config, configs) for config in configs}
+        self._following = threading.Lock()
         self._post = post
         self._clock = clock
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="datasets", daemon=True)
-        self._stopped = False
+        self._started = self._stopped = False
 
     def start(self) -> None:
         """Begin to read; returns at once."""
-        for name in self._all:
-            self.refresh(name)
-        if self._all:
+        with self._following:
+            self._started = True
+            for name in self._all:
+                self.refresh(name)
+            self._run()
+
+    def follow(self, configs: Sequence[DatasetConfig], *, keep_others: bool = False) -> None:
+        """Have these, and, unless they are kept, no others. Any thread.
+
+        One that is configured otherwise now keeps its rows until its files are read.
+        """
+        with self._following:
+            before = self._all
+            after = {config.name: self._followed(config, configs) for config in configs}
+            if keep_others:
+                after = {**before, **after}
+            self._all = after
+            if self._started and not self._stopped:
+                for name, dataset in after.items():
+                    if before.get(name) is not dataset:
+                        self.refresh(name)
+                self._run()
+
+    def _followed(self, config: DatasetConfig, configs: Sequence[DatasetConfig]) -> Dataset:
+        known = self._all.get(config.name)
+        if known is None:
+            return Dataset(config, configs)
+        same = known.config == config and (not config.sql or tuple(known.others) == tuple(configs))
+        return known if same else Dataset(config, configs, known.table)
+
+    def _run(self) -> None:
+        if self._all and not self._thread.is_alive():
             self._thread.start()
 
     def stop(self) -> None:
         """End the thread, after what it reads now; who still waits is told."""
-        self._stopped = True
+        with self._following:
+            self._stopped = True
         self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join()

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fastserve.config import Config, ModelConfig, VersionPolicy
+from fastserve.config import AuthConfig, Config, DatasetConfig, ModelConfig, VersionPolicy
 from fastserve.config.folder import FolderSettings
 from fastserve.config.tfserving import read_batching
 from fastserve.engine.folders import Folders
@@ -50,6 +50,16 @@ class Catalog:
         """What the configuration says and is not applied, as of the last look."""
         self.configured = tuple(model.name for model in config.models)
         """Models that the configuration names, there or not, as of the last look."""
+
+    @property
+    def auth(self) -> AuthConfig:
+        """Who may call, as of the last look."""
+        return self._config.auth
+
+    @property
+    def datasets(self) -> tuple[DatasetConfig, ...]:
+        """What models are predicted from, as of the last look."""
+        return self._config.datasets
 
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         """Every model there is now. What cannot be read is kept as it was: it is not unloaded.

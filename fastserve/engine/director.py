@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fastserve.config import AuthConfig, DatasetConfig
 from fastserve.engine.overrides import Overrides, overridden, read_overrides
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.scheduling import stand_back
@@ -47,6 +48,14 @@ class Looks(Protocol):
     @property
     def configured(self) -> tuple[str, ...]:
         """Models that the configuration names, there or not."""
+
+    @property
+    def auth(self) -> AuthConfig | None:
+        """Who may call."""
+
+    @property
+    def datasets(self) -> tuple[DatasetConfig, ...] | None:
+        """What models are predicted from."""
 
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         """Every model there is; the files of those in `finished` are taken as they are, however young."""
@@ -198,6 +207,8 @@ class Director:
             settings,
             self._catalog.notes,
             self._catalog.configured,
+            self._catalog.auth,
+            self._catalog.datasets,
         )
         if self.state.revision == 0 or not state.says_like(self.state):
             self.state = state

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock, monotonic_ns
-from fastserve.config import Config, ModelConfig, VersionPolicy
+from fastserve.config import AuthConfig, Config, ModelConfig, VersionPolicy
 from fastserve.datasets.shelf import Datasets
 from fastserve.engine.batcher import Answering, Batcher, too_late
 from fastserve.engine.catalog import Catalog
@@ -94,7 +94,9 @@ class Engine:
         """What is around the answers of one batch; a door may set it."""
         self._tools = Tools(self.executor, self._closer, self._timer, self._answering, clock, self.metrics)
         self._registry = Registry(self._load, self._tell_changed, self._forget)
-        self.loader = Loader(self._bring_about)
+        self.loader = Loader(self._bring_about, self._follow)
+        self.when_auth: Callable[[AuthConfig], None] = lambda _: None
+        """Told, on any thread, who may call: each time that may have changed."""
         self.datasets = Datasets(config.datasets, self.executor.post, clock)
         self._refreshed: dict[str, Any] = {}
         self._state = State()
@@ -329,6 +331,8 @@ class Engine:
         """The loading thread: serve what `state` says."""
         self._state = state
         self._registry.reconcile(state.models)
+        if state.datasets is not None:
+            self.datasets.follow(state.datasets)
         if self._at_start is None:
             try:
                 for started in self._on_started:
@@ -339,6 +343,13 @@ class Engine:
             known = {*state.models, *state.configured}
             self._at_start = tuple(n for n in self._at_start if n in known or self._registry.has_served(n))
         self._tell_changed()
+
+    def _follow(self, state: State) -> None:
+        """What takes effect before models are loaded: who may call, and the tables that models will want."""
+        if state.auth is not None:
+            self.when_auth(state.auth)
+        if state.datasets is not None:
+            self.datasets.follow(state.datasets, keep_others=True)
 
     def _tell_changed(self) -> None:
         for call in self._when_changed:

@@ -4,19 +4,24 @@ Thread: the repository's. Memory: the files' identities as last seen.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from fastserve.config import Config
 from fastserve.config.origin import FileIdentity, identity
 from fastserve.errors import ConfigError
 
-LIVE_SECTIONS = ("models", "origin")
+LIVE_SECTIONS = ("models", "datasets", "auth", "origin")
 LIVE_FIELDS = (("repository", "path"), ("repository", "versions"), ("repository", "batching_parameters_file"))
 """What takes effect while serving; everything else at the next start."""
+
+OPENS = (
+    "configuration: it names no users and no keys any more; that takes effect at the next start, so that a file that is cut"
+    " short lets nobody in, and those who were named last may call until then"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +58,9 @@ class LiveConfig:
             self.problems = (f"{error} (the configuration that was read before stays in force)",)
             _log.error("the changed configuration cannot be used, what was read before stays in force: %s", error)
             return
+        if self.config.auth and not fresh.auth:
+            _log.warning(OPENS)
+            fresh = replace(fresh, auth=self.config.auth)
         for change in _changes(self.config, fresh):
             _log.info("configuration: %s", change)
         waiting = _waiting(self._at_start, fresh)
@@ -68,14 +76,24 @@ class LiveConfig:
 
 
 def _changes(before: Config, after: Config) -> list[str]:
-    """What happens to models, in words."""
-    old = {model.name: model for model in before.models}
-    new = {model.name: model for model in after.models}
-    words = [f"model {name} is not configured any more" for name in old if name not in new]
-    words += [f"model {name} is new" for name in new if name not in old]
-    for name, model in new.items():
-        differs = [field for field, value in asdict(model).items() if value != getattr(old.get(name, model), field)]
-        words += [f"model {name}: {', '.join(differs)} changed"] if differs else []
+    """What happens to models, datasets, users and keys, in words; of secrets, only that they are others."""
+    return [
+        *_differences("model", before.models, after.models, "name"),
+        *_differences("dataset", before.datasets, after.datasets, "name"),
+        *_differences("user", before.auth.users, after.auth.users, "username"),
+        *_differences("key", before.auth.keys, after.auth.keys, "name"),
+    ]
+
+
+def _differences(what: str, before: Sequence[Struct], after: Sequence[Struct], named: str) -> list[str]:
+    old = {getattr(entry, named): entry for entry in before}
+    new = {getattr(entry, named): entry for entry in after}
+    words = [f"{what} {name} is not configured any more" for name in old if name not in new]
+    words += [f"{what} {name} is new" for name in new if name not in old]
+    for name, entry in new.items():
+        fields = asdict(entry)
+        differs = [field for field, value in fields.items() if value != getattr(old.get(name, entry), field)]
+        words += [f"{what} {name}: {', '.join(differs)} changed"] if differs else []
     return words
 
 

@@ -14,10 +14,14 @@ _log = logging.getLogger(__name__)
 
 
 class Loader:
-    """Calls `bring_about` with the newest state that was asked for, and then those who wait for it."""
+    """Calls `bring_about` with the newest state that was asked for, and then those who wait for it.
 
-    def __init__(self, bring_about: Callable[[State], None]) -> None:
+    `at_once`: called on the thread of `apply`, with what must not wait for a model that takes long to load.
+    """
+
+    def __init__(self, bring_about: Callable[[State], None], at_once: Callable[[State], None] = lambda _: None) -> None:
         self._bring_about = bring_about
+        self._at_once = at_once
         self._changed = threading.Condition()
         self._next: State | None = None
         self._waiting: list[tuple[int, Callable[[], None]]] = []
@@ -43,7 +47,8 @@ class Loader:
             then()
 
     def apply(self, state: State) -> None:
-        """Bring `state` into effect soon, instead of any that still waits."""
+        """Bring `state` into effect soon, instead of any that still waits. One caller at a time."""
+        self._at_once(state)
         with self._changed:
             self._next = state
             self._changed.notify()

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fastserve.config import AuthConfig, DatasetConfig
 from fastserve.engine.registry import UNLOADED_REASON, OnDisk
 from fastserve.errors import FastServeError
 from fastserve.repository.policy import wanted_versions
@@ -21,7 +22,8 @@ Settings = Mapping[str, Mapping[str, Any]]
 class State(Struct, frozen=True):
     """What every worker should serve. `revision` grows with every change; `problems`: of the repository as a whole.
 
-    `notes`: what the configuration says and is not applied. `configured`: models that it names, there or not.
+    `notes`: what the configuration says and is not applied. `configured`: models that it names, there or not. `auth`: who may
+    call; `datasets`: what models are predicted from. None: as at the start.
     """
 
     revision: int = 0
@@ -30,6 +32,8 @@ class State(Struct, frozen=True):
     settings: Settings = {}
     notes: tuple[str, ...] = ()
     configured: tuple[str, ...] = ()
+    auth: AuthConfig | None = None
+    datasets: tuple[DatasetConfig, ...] | None = None
 
     def says_like(self, other: "State") -> bool:
         """Whether both ask for the same."""

@@ -1,6 +1,6 @@
 """The access log: one JSON line per answer, whichever door it left through; and the id that tells one request from another.
 
-Never in it: headers (but the client's own request id), queries, bodies.
+Never in it: headers (but the client's own request id), queries, bodies; of credentials only whose they are.
 Thread: `note` on any; lines are made on the writer's thread.
 """
 
@@ -27,12 +27,13 @@ _ID = re.compile(r"[!#-\[\]-~]{1,128}")
 
 
 class Asked(Struct, frozen=True, gc=False):
-    """What a door knows of a request. `body_bytes`: as sent."""
+    """What a door knows of a request. `body_bytes`: as sent; `caller`: the user's or key's name, empty where nobody knows."""
 
     method: str
     path: str
     client: str
     body_bytes: int
+    caller: str = ""
 
 
 Entry = tuple[int, str, Asked, str, tuple[str, str], int, int, Timing | None, int]
@@ -91,6 +92,7 @@ def encode(entries: Iterable[Entry]) -> bytes:
             prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         lines.append(
             f'{{"time":"{prefix}.{wall_ns // 1000 % 1_000_000:06d}Z","id":"{request_id}","client":{_text(asked.client)},'
+            f'"caller":{_text(asked.caller) if asked.caller else "null"},'
             f'"method":{_text(asked.method)},"path":{_text(asked.path)},"protocol":{_text(protocol)},'
             f'"model":{_text(model)},"version":{_text(version)},"status":{status},'
             f'"request_bytes":{asked.body_bytes},"response_bytes":{sent_bytes},{_run(timing)},'

@@ -36,7 +36,7 @@ class AsgiDoor:
         match = site.find(scope["method"], _path(scope))
         reply = LoopReply(match.protocol, self._outbox, site, headers)
         try:
-            await self._answer(scope, receive, headers, match, reply)
+            await self._answer(scope, receive, headers, match, reply, started)
         except FastServeError as error:
             reply.fail(error)
         except Exception:  # the app's edge
@@ -65,37 +65,51 @@ class AsgiDoor:
         elapsed_ns = site.clock() - started_ns
         site.observe(reply, response.status, elapsed_ns)
         if site.access is not None:
-            asked = Asked(scope["method"], _path(scope), _client(scope), reply.body_bytes)
+            asked = Asked(scope["method"], _path(scope), _client(scope), reply.body_bytes, reply.caller)
             site.access.note(request_id, asked, reply, response, reply.timing, elapsed_ns)
 
     async def _answer(
-        self, scope: dict[str, Any], receive: Receive, headers: dict[str, str], match: Match, reply: LoopReply
+        self,
+        scope: dict[str, Any],
+        receive: Receive,
+        headers: dict[str, str],
+        match: Match,
+        reply: LoopReply,
+        started_ns: int,
     ) -> None:
-        declared = self._site.declared_bytes(headers)
+        site = self._site
+        declared, wrong = site.declared_bytes(headers)
         method = scope["method"]
         body = b""
-        has_body = not (declared is None and method in BODYLESS)
+        has_body = wrong is None and not (declared is None and method in BODYLESS)
         try:
             client = scope.get("client")
             address = client[0] if client else ""
-            route, caller = await self._site.admit(match, headers, headers.get("host"), address)
+            route, caller = await site.admit(match, headers, headers.get("host"), address)
+            reply.caller = caller.name
+            by_ns = site.gives_up_ns(headers, started_ns)
         except FastServeError:
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
                     reply.body_bytes = len(await self._timed_body(receive, MAX_DISCARDED_BYTES))
             raise
+        if wrong is not None:
+            raise wrong
         if has_body:
-            body = await self._timed_body(receive, self._site.max_body_bytes)
+            body = await self._timed_body(receive, site.max_body_bytes, by_ns)
             reply.body_bytes = len(body)
         query = scope.get("query_string", b"").decode("latin-1")
-        request = self._site.request(match, method, _path(scope), query, headers, body, caller)
+        request = site.request(match, method, _path(scope), query, headers, body, caller, by_ns)
         if route.infer is not None:
-            self._site.run(route, request, reply)
+            site.run(route, request, reply)
         else:
-            await self._site.wait(route, request, reply)
+            await site.wait(route, request, reply)
 
-    async def _timed_body(self, receive: Receive, max_bytes: int) -> bytes:
+    async def _timed_body(self, receive: Receive, max_bytes: int, by_ns: int = 0) -> bytes:
         limit_ns = self._site.request_timeout_ns
+        if by_ns:
+            own_ns = max(1, by_ns - self._site.clock())
+            limit_ns = min(limit_ns, own_ns) if limit_ns else own_ns
         try:
             async with asyncio.timeout(limit_ns / 1e9 if limit_ns else None):
                 return await self._body(receive, max_bytes)

@@ -15,17 +15,20 @@ Thread: requests on Granian's Python thread; answers on whichever finishes. Memo
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from fastserve._ext.arrivals import Arrivals, Express, ExpressRequest, Overdue, send_all
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
-from fastserve.http.message import Reply, Request, Response
+from fastserve.http.lanes import LIGHT_BYTES, Lanes
+from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
 from fastserve.http.routes import Lane, Route
-from fastserve.http.site import OFFLOAD_BYTES, Site
+from fastserve.http.site import OFFLOAD_BYTES, TIMEOUT_HEADER, Site
 from fastserve.http.table import Match
+from fastserve.types import EVERYBODY, Caller
 
 MAX_TOGETHER = 64
 """Requests that are decoded before any of them is answered, at the most."""
@@ -33,23 +36,16 @@ MAX_TOGETHER = 64
 FRESH_NS = 500_000
 """A body asked for more recently than that is about to come; one that takes longer is waited for by nobody else."""
 
-LIGHT_BYTES = 1 << 20
-"""Bodies that are read in no time are taken up to here: being handed over, such a one holds the thread for 0.3 ms."""
-
 MAX_LENGTH_DIGITS = 7
 
 STALLED_NS = 5_000_000
 """So long nobody waits for a body that does not come."""
 
+LONG_BODY_NS = 20_000_000
+"""Bodies that are there within that need no alarm of their own."""
+
 LONG_QUEUED_NS = 20_000_000
 """Who waits longer for the answer is watched: a client that went away leaves the queue. Watching costs as much as serving."""
-
-MAX_LANES = 1024
-MAX_LANE_CHARS = 512
-"""Clients choose the paths that have lanes: so many, and so long."""
-
-ASK_AGAIN_NS = 1_000_000_000
-"""A path that got no lane is not asked for again sooner."""
 
 SOLO = 200
 """So many requests in a row, each answered before the next came, are a lone client's."""
@@ -69,12 +65,22 @@ _here = threading.local()
 class DirectReply(Reply):
     """One request, from its headers to its answer: Granian calls it when the body is there."""
 
-    __slots__ = ("_body", "_door", "_headers", "_match", "_proto", "_scope", "_started_ns", "_watch")
+    __slots__ = ("__weakref__", "_body", "_by_ns", "_caller", "_door", "_headers", "_match", "_proto", "_scope", "_started_ns", "_watch")  # fmt: skip  # noqa: E501
 
     def __init__(
-        self, door: "DirectDoor", match: Match, scope: Any, headers: Any, proto: Any, started_ns: int = 0
+        self,
+        door: "DirectDoor",
+        match: Match,
+        scope: Any,
+        headers: Any,
+        proto: Any,
+        caller: Caller = EVERYBODY,
+        by_ns: int = 0,
+        started_ns: int = 0,
     ) -> None:
         Reply.__init__(self, match.protocol)
+        self._caller = caller
+        self._by_ns = by_ns
         self._door = door
         self._match = match
         self._scope = scope
@@ -87,11 +93,15 @@ class DirectReply(Reply):
         """Ask for the body; `__call__` goes on with it."""
         self._body = self._proto()
         self._door.bodies.begin(self, self._started_ns)
+        if self._by_ns:
+            self._door.hurried.begin(self, self._started_ns)
         self._body.add_done_callback(self, context=None)
 
     def __call__(self, body: Any) -> None:
         """The body is there, or never will be."""
         door = self._door
+        if self._by_ns:
+            door.hurried.waiting.pop(self, None)
         if door.bodies.waiting.pop(self, None) is None:
             return  # it came too late, and that was answered
         self._body = None  # it holds us, and the collector cannot see through it
@@ -107,7 +117,9 @@ class DirectReply(Reply):
         """Decode, submit; where the run is not held back, answer."""
         site, scope, match = self._door.site, self._scope, self._match
         try:
-            request = site.request(match, scope.method, scope.path, scope.query_string, self._headers, content)
+            request = site.request(
+                match, scope.method, scope.path, scope.query_string, self._headers, content, self._caller, self._by_ns
+            )
             assert match.route is not None
             if len(content) < OFFLOAD_BYTES:
                 site.run_here(match.route, request, self)
@@ -119,6 +131,17 @@ class DirectReply(Reply):
             self.fail(error)
         except Exception:  # the app's edge
             site.failed(self)
+
+    def hurry(self) -> None:
+        """The alarm's thread: the body takes long, and its client does not wait for ever."""
+        there = weakref.ref(self)  # an alarm that is far away keeps nothing alive
+
+        def ring(_: int) -> None:
+            reply = there()
+            if reply is not None and reply._door.bodies.waiting.pop(reply, None) is not None:
+                reply.body_is_late()
+
+        self._door.at(self._by_ns, ring)
 
     def body_is_late(self) -> None:
         """The alarm's thread: give up on the body."""
@@ -191,51 +214,6 @@ Expressed = tuple[ExpressRequest, bytes, int]
 """The same, of a request in a lane."""
 
 
-class Lanes:
-    """Which paths have lanes."""
-
-    def __init__(self, express: Express, site: Site) -> None:
-        self._express = express
-        self._site = site
-        self._asked_ns: dict[str, int] = {}
-        self._cleared = 0
-
-    def ask(self, path: str, make: Callable[[Request], Lane | None], request: Request) -> None:
-        """A request was answered, or will be: those that come after it may get a lane."""
-        lanes, now = self._express.lanes, request.received_ns
-        if path in lanes or now - self._asked_ns.get(path, 0) < ASK_AGAIN_NS or not self._site.plain:
-            return
-        if len(path) > MAX_LANE_CHARS:
-            return
-        if len(self._asked_ns) >= MAX_LANES:
-            self._asked_ns.clear()
-            lanes.clear()
-        self._asked_ns[path] = now
-        cleared = self._cleared
-        try:
-            lane = make(request)
-        except FastServeError:
-            return
-        if lane is None:
-            return
-        lane.limit = min(LIGHT_BYTES if lane.light else OFFLOAD_BYTES, self._site.max_body_bytes + 1)
-        lanes[path] = lane
-        if cleared != self._cleared:  # models changed meanwhile: it may be the old one's
-            lanes.pop(path, None)
-
-    def clear(self) -> None:
-        """Models have changed: a lane would keep one that is gone."""
-        self._cleared += 1
-        self._asked_ns.clear()
-        self._express.lanes.clear()
-
-    def close(self, lane: Lane) -> None:
-        """It serves no more."""
-        lanes = self._express.lanes
-        for path in [path for path, one in list(lanes.items()) if one is lane]:
-            lanes.pop(path, None)
-
-
 class DirectDoor:
     """Granian's schedule function: takes what it can answer itself, hands the rest to the coroutine door."""
 
@@ -249,9 +227,13 @@ class DirectDoor:
     ) -> None:
         """`alone` is told whether requests come one at a time."""
         self.site = site
+        self._rights = site.rights
         self._reply = reply
         self.bodies: Overdue[DirectReply | ExpressRequest] = Overdue(site.request_timeout_ns, at, self._late)
+        self.hurried: Overdue[DirectReply] = Overdue(LONG_BODY_NS, at, DirectReply.hurry)
+        """Those of `bodies` whose clients have said how long they wait."""
         self.queued: Overdue[DirectReply] = Overdue(LONG_QUEUED_NS, at, DirectReply.watch_client)
+        self.at = at
         self._gather = gather
         clock = site.clock
         self.arrivals = Arrivals(self.bodies, clock, at, self._answer, MAX_TOGETHER, FRESH_NS, STALLED_NS)
@@ -268,7 +250,17 @@ class DirectDoor:
         headers = scope.headers
         if not 0 < _declared_bytes(headers) < self._limit(route, headers):
             return False
-        self._reply(self, match, scope, headers, watcher.proto).read()
+        rights = self._rights
+        caller = EVERYBODY if rights.callers is None else rights.at_once(match, headers)
+        if caller is None:
+            return False  # to be asked who they are, or refused
+        by_ns = 0
+        if headers.get(TIMEOUT_HEADER) is not None:
+            try:
+                by_ns = self.site.gives_up_ns(headers, self.site.clock())
+            except InvalidRequest:
+                return False  # the coroutine door says so
+        self._reply(self, match, scope, headers, watcher.proto, caller, by_ns).read()
         return True
 
     def _limit(self, route: Route, headers: Any) -> int:
@@ -354,7 +346,7 @@ class DirectDoor:
         """A request that its lane cannot answer, as any other."""
         scope = request.scope
         match = self.site.find(scope.method, scope.path)
-        return self._reply(self, match, scope, request.headers, request.proto, request.started_ns)
+        return self._reply(self, match, scope, request.headers, request.proto, EVERYBODY, 0, request.started_ns)
 
     def _lost(self, request: ExpressRequest) -> None:
         """Its body broke off."""

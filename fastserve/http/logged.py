@@ -34,5 +34,5 @@ class LoggedReply(DirectReply):
         response = type(response)(response.status, with_id, response.body)
         super().deliver(response)
         scope = self._scope
-        asked = Asked(scope.method, scope.path, scope.client, int(headers.get("content-length")))
+        asked = Asked(scope.method, scope.path, scope.client, int(headers.get("content-length")), self._caller.name)
         access.note(request_id, asked, self, response, self._timing, site.clock() - self._started_ns)

@@ -39,10 +39,11 @@ class LoopReply(Reply):
     """Keeps the answer until the loop takes it.
 
     `response` is written before `future` is read, and the loop writes `future` before it reads `response`: whichever
-    comes second sees the other, so no answer is missed and none needs a lock. `body_bytes`, `timing`: for the access log.
+    comes second sees the other, so no answer is missed and none needs a lock.
+    `body_bytes`, `caller`, `timing`: for the access log.
     """
 
-    __slots__ = ("body_bytes", "future", "headers", "outbox", "response", "site", "timing")
+    __slots__ = ("body_bytes", "caller", "future", "headers", "outbox", "response", "site", "timing")
 
     def __init__(self, protocol: ErrorEncoder, outbox: Outbox, site: Site, headers: HeaderMap) -> None:
         super().__init__(protocol)
@@ -50,6 +51,7 @@ class LoopReply(Reply):
         self.site = site
         self.headers = headers
         self.body_bytes = 0
+        self.caller = ""
         self.timing: Timing | None = None
         self.response: Response | None = None
         self.future: asyncio.Future[None] | None = None

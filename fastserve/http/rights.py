@@ -12,7 +12,7 @@ from typing import Protocol
 from fastserve.errors import FastServeError, Forbidden, ModelForbidden, quoted
 from fastserve.http.message import HeaderMap
 from fastserve.http.table import Match
-from fastserve.types import ADMIN, OPEN, Caller
+from fastserve.types import ADMIN, EVERYBODY, OPEN, Caller
 
 GUARDED = frozenset({ADMIN})
 """Scopes of requests that the direct door takes from nobody."""
@@ -30,7 +30,8 @@ class Callers(Protocol):
 
 class Rights:
     """`listens_locally`: whether only this machine reaches the address that the server listens on. `callers`: None where
-    nobody is asked. `own_name`: of a model, for that or an alias."""
+    nobody is asked; may be replaced at any time. `own_name`: of a model, for that or an alias.
+    """
 
     def __init__(
         self, listens_locally: bool, callers: Callers | None = None, own_name: Callable[[str], str] = str
@@ -55,15 +56,15 @@ class Rights:
         elif route.scope == ADMIN:
             self._check_local(headers, host, client)
 
-    def may_at_once(self, match: Match, headers: HeaderMap) -> bool:
-        """Whether it is known already that who sent them may; if not, they may or may not."""
+    def at_once(self, match: Match, headers: HeaderMap) -> Caller | None:
+        """Who sent them to what the path leads to, where it is known already that they may; else they may or may not."""
         route, callers = match.route, self.callers
         if route is None or callers is None or route.scope == OPEN:
-            return callers is None or route is not None
+            return None if route is None else EVERYBODY
         caller = callers.known(headers, route.scope)
         if caller is None or route.scope not in caller.scopes:
-            return False
-        return caller.models is None or self._may_reach(match, caller)
+            return None
+        return caller if caller.models is None or self._may_reach(match, caller) else None
 
     def _check_caller(self, match: Match, caller: Caller) -> None:
         assert match.route is not None

@@ -20,18 +20,24 @@ UNREADABLE = "the body could not be read to its end"
 
 
 class BodyDeadlines:
-    """Ends the tasks whose bodies do not arrive. All have the same limit, so the oldest is always the next due: one timer."""
+    """Ends the tasks whose bodies do not arrive.
+
+    Most have the same limit, so the oldest is always the next due: one timer. Who has a limit of its own has a timer too.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit_ns: int) -> None:
         self._loop = loop
         self._limit_s = limit_ns / 1e9
         self._reading: dict[asyncio.Task[Any], float] = {}
+        self._timers: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._armed = False
 
-    def begin(self, task: "asyncio.Task[Any]") -> None:
+    def begin(self, task: "asyncio.Task[Any]", own_limit_ns: int | None = None) -> None:
         """`task` waits for a body from now on."""
-        if self._limit_s:
+        if own_limit_ns is not None and (not self._limit_s or own_limit_ns < self._limit_s * 1e9):
+            self._timers[task] = self._loop.call_later(max(0.0, own_limit_ns / 1e9), self._end, task)
+        elif self._limit_s:
             self._reading[task] = self._loop.time() + self._limit_s
             if not self._armed:
                 self._armed = True
@@ -40,6 +46,9 @@ class BodyDeadlines:
     def end(self, task: "asyncio.Task[Any]") -> bool:
         """`task` waits no longer; whether it was ended for being late."""
         self._reading.pop(task, None)
+        timer = self._timers.pop(task, None)
+        if timer is not None:
+            timer.cancel()
         if task in self._late:
             self._late.discard(task)
             return True
@@ -51,10 +60,13 @@ class BodyDeadlines:
             if due > now:
                 self._loop.call_at(due, self._end_late)
                 return
-            self._late.add(task)
             del self._reading[task]
-            task.cancel()
+            self._end(task)
         self._armed = False
+
+    def _end(self, task: "asyncio.Task[Any]") -> None:
+        self._late.add(task)
+        task.cancel()
 
 
 class RsgiDoor:
@@ -76,7 +88,7 @@ class RsgiDoor:
         match = site.find(scope.method, scope.path)
         reply = LoopReply(match.protocol, self._outbox, site, scope.headers)
         try:
-            await self._answer(scope, proto, match, reply)
+            await self._answer(scope, proto, match, reply, started)
         except FastServeError as error:
             reply.fail(error)
         except Exception:  # the app's edge
@@ -94,36 +106,40 @@ class RsgiDoor:
         elapsed_ns = site.clock() - started_ns
         site.observe(reply, response.status, elapsed_ns)
         if site.access is not None:
-            asked = Asked(scope.method, scope.path, scope.client, reply.body_bytes)
+            asked = Asked(scope.method, scope.path, scope.client, reply.body_bytes, reply.caller)
             site.access.note(request_id, asked, reply, response, reply.timing, elapsed_ns)
 
-    async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply) -> None:
-        headers = scope.headers
-        declared = self._site.declared_bytes(headers)
+    async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply, started_ns: int) -> None:
+        site, headers = self._site, scope.headers
+        declared, wrong = site.declared_bytes(headers)
         body = b""
-        has_body = declared != 0 and not (declared is None and scope.method in BODYLESS)
+        has_body = wrong is None and declared != 0 and not (declared is None and scope.method in BODYLESS)
         try:
             authority = scope.authority or headers.get("host")
-            route, caller = await self._site.admit(match, headers, authority, scope.client)
+            route, caller = await site.admit(match, headers, authority, scope.client)
+            reply.caller = caller.name
+            by_ns = site.gives_up_ns(headers, started_ns)
         except FastServeError:
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
                     reply.body_bytes = len(await self._body(scope, proto, declared, MAX_DISCARDED_BYTES))
             raise
+        if wrong is not None:
+            raise wrong
         if has_body:
-            body = await self._body(scope, proto, declared, self._site.max_body_bytes)
+            body = await self._body(scope, proto, declared, site.max_body_bytes, by_ns)
             reply.body_bytes = len(body)
-        request = self._site.request(match, scope.method, scope.path, scope.query_string, headers, body, caller)
+        request = site.request(match, scope.method, scope.path, scope.query_string, headers, body, caller, by_ns)
         if route.infer is not None:
-            self._site.run(route, request, reply)
+            site.run(route, request, reply)
         else:
-            await self._site.wait(route, request, reply)
+            await site.wait(route, request, reply)
 
-    async def _body(self, scope: Any, proto: Any, declared: int | None, max_bytes: int) -> bytes:
+    async def _body(self, scope: Any, proto: Any, declared: int | None, max_bytes: int, by_ns: int = 0) -> bytes:
         """The body, within limit and deadline. `await proto()` has no limit of its own: only for a declared length."""
         task = asyncio.current_task()
         assert task is not None
-        self._bodies.begin(task)
+        self._bodies.begin(task, by_ns - self._site.clock() if by_ns else None)
         try:
             if declared is not None:
                 return bytes(await proto())

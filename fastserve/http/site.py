@@ -19,7 +19,6 @@ from fastserve.errors import (
     FastServeError,
     InternalError,
     InvalidRequest,
-    TooManyAttempts,
     quoted,
 )
 from fastserve.http.access import ID_HEADER, AccessLog
@@ -78,10 +77,7 @@ class Site:
         self._cors = Cors(cors_origins)
         self.find = PathTable(protocols, preflight=self._cors.enabled).find
         self._post = post
-        self._rights = rights or Rights(listens_locally=True)
-        self._callers = self._rights.callers
-        self.asks_callers = self._callers is not None
-        """Whether there are users and keys."""
+        self.rights = rights or Rights(listens_locally=True)
         self._leaving = False
         self.packs_from_bytes = compress_min_bytes or sys.maxsize
         """Answers at least so long go through `packs` before they go out."""
@@ -93,9 +89,18 @@ class Site:
         self._times: dict[tuple[str, str], Histogram] = {}
         metrics.when_removed(self._forget)
 
-    def declared_bytes(self, headers: HeaderMap) -> int | None:
-        """The length that the headers declare. Raises PayloadTooLarge, InvalidRequest."""
-        return declared_bytes(headers.get("content-length"), self.max_body_bytes)
+    def declared_bytes(self, headers: HeaderMap) -> tuple[int | None, FastServeError | None]:
+        """The length that the headers declare, and what is wrong with it: told to those who may ask."""
+        try:
+            return declared_bytes(headers.get("content-length"), self.max_body_bytes), None
+        except FastServeError as error:
+            return None, error
+
+    @staticmethod
+    def gives_up_ns(headers: HeaderMap, began_ns: int) -> int:
+        """When the client, who began then, gives up; 0 where it does not say. Raises InvalidRequest."""
+        asked = headers.get(TIMEOUT_HEADER)
+        return 0 if asked is None else _end_of(asked, began_ns)
 
     def request(
         self,
@@ -105,31 +110,25 @@ class Site:
         query: str,
         headers: HeaderMap,
         body: bytes,
-        caller: Caller | None = None,
+        caller: Caller = EVERYBODY,
+        by_ns: int = 0,
     ) -> Request:
-        """The request whose body just arrived, of an admitted caller (None: one of whom `may_at_once` is so).
-
-        Raises InvalidRequest for a time limit that is none.
-        """
+        """The request whose body just arrived, of an admitted caller, who wants the answer by then (0: whenever)."""
         now = self.clock()
-        if caller is None:
-            caller = EVERYBODY if self._callers is None else self._known(match, headers)
-        return Request(method, path, query, headers, body, match.params, now, self._deadline_ns(headers, now), caller)
-
-    def may_at_once(self, match: Match, headers: HeaderMap) -> bool:
-        """Whether it is known already that who sent these headers may have what the path leads to."""
-        return self._rights.may_at_once(match, headers)
+        deadline_ns = now + self.request_timeout_ns if self.request_timeout_ns else by_ns
+        if 0 < by_ns < deadline_ns:
+            deadline_ns = by_ns
+        return Request(method, path, query, headers, body, match.params, now, deadline_ns, caller)
 
     async def admit(self, match: Match, headers: HeaderMap, host: str | None, client: str) -> tuple[Route, Caller]:
         """What the path leads to, and who asks; before the body is read.
 
         Raises Unauthenticated, Forbidden, TooManyAttempts; for a caller who is known, the error of a path that leads nowhere.
         """
-        route, callers, caller = match.route, self._callers, EVERYBODY
-        if callers is not None and (route is None or route.scope != OPEN):
-            scope = "" if route is None else route.scope
-            caller = callers.known(headers, scope) or await _recognised(callers, headers, scope)
-        self._rights.check(match, caller, headers, host, client)
+        route, caller = match.route, EVERYBODY
+        if route is None or route.scope != OPEN:
+            caller = await self._caller("" if route is None else route.scope, headers)
+        self.rights.check(match, caller, headers, host, client)
         if route is None:
             assert match.error is not None
             raise match.error
@@ -184,7 +183,7 @@ class Site:
     @property
     def plain(self) -> bool:
         """Whether short answers leave as they are, and nobody is asked who they are."""
-        return not (self.asks_callers or self.adds_headers or self.access)
+        return not (self.rights.callers or self.adds_headers or self.access)
 
     def observe_many(self, protocol: str, subject: Subject, elapsed_ns: list[int]) -> None:
         """Count answers that went out well."""
@@ -229,15 +228,13 @@ class Site:
             more = [*more, (ID_HEADER, request_id)]
         return Response(response.status, response.headers + more, response.body)
 
-    def _known(self, match: Match, headers: HeaderMap) -> Caller:
-        """Who sent them; found out a moment ago. Raises TooManyAttempts where that is forgotten again."""
-        assert match.route is not None
-        if match.route.scope == OPEN:
-            return EVERYBODY
-        caller = self._callers.known(headers, match.route.scope) if self._callers is not None else None
-        if caller is None:
-            raise TooManyAttempts
-        return caller
+    async def _caller(self, scope: str, headers: HeaderMap) -> Caller:
+        """Who sent them, by those users and keys that there are when it is found out: they may change meanwhile."""
+        while (callers := self.rights.callers) is not None:
+            caller = callers.known(headers, scope) or await _recognised(callers, headers, scope)
+            if callers is self.rights.callers:
+                return caller
+        return EVERYBODY
 
     def _run_offloaded(self, route: Route, request: Request, reply: Reply, encoding: str | None) -> None:
         if reply.gone:
@@ -253,16 +250,6 @@ class Site:
                 self.failed(reply)
                 return
         self.run_here(route, request, reply)
-
-    def _deadline_ns(self, headers: HeaderMap, now_ns: int) -> int:
-        limit_ns = self.request_timeout_ns
-        asked = headers.get(TIMEOUT_HEADER)
-        if asked is not None:
-            if not (asked.isascii() and asked.isdigit()) or len(asked) > 12 or int(asked) == 0:
-                raise InvalidRequest(f"{TIMEOUT_HEADER}: expected a whole number of milliseconds, got {quoted(asked)}")
-            asked_ns = int(asked) * 1_000_000
-            limit_ns = min(limit_ns, asked_ns) if limit_ns else asked_ns
-        return now_ns + limit_ns if limit_ns else 0
 
     def _count_refusal(self, code: ErrorCode) -> None:
         reason = REFUSALS.get(code)
@@ -285,6 +272,12 @@ class Site:
             self._times[protocol, model] = times
         labels = {"protocol": protocol, "model": model, "version": version, "status": str(status)}
         return self._metrics.counter("fastserve_requests_total", "Answers.", labels)
+
+
+def _end_of(asked: str, began_ns: int) -> int:
+    if not (asked.isascii() and asked.isdigit()) or len(asked) > 12 or int(asked) == 0:
+        raise InvalidRequest(f"{TIMEOUT_HEADER}: expected a whole number of milliseconds, got {quoted(asked)}")
+    return began_ns + int(asked) * 1_000_000
 
 
 def _is_light(route: Route, request: Request) -> bool:

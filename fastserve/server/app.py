@@ -17,13 +17,12 @@ from contextlib import suppress
 from typing import Any
 
 from fastserve.access.callers import Callers
-from fastserve.config import Config, RepositoryConfig, ServerConfig, load_config
+from fastserve.config import AuthConfig, Config, RepositoryConfig, ServerConfig, load_config
 from fastserve.engine.engine import Engine
 from fastserve.engine.executor import Executor
 from fastserve.http.access import AccessLog
 from fastserve.http.asgi import AsgiDoor, Receive, Send
 from fastserve.http.direct import DirectDoor, DirectReply
-from fastserve.http.guarded import GuardedDoor
 from fastserve.http.logged import LoggedReply
 from fastserve.http.rights import Rights, is_loopback_name
 from fastserve.http.rsgi import RsgiDoor
@@ -68,6 +67,7 @@ class App:
         self._callers: Callers | None = None
         self._direct_door: DirectDoor | None = None
         self._checking: Executor | None = None
+        self._allowed: Rights | None = None
         self.site: Site | None = None
         self.certificates: Certificates | None = None
         self.poll_s = (config.repository if config else RepositoryConfig()).poll_seconds
@@ -112,14 +112,26 @@ class App:
         engine.start(lambda: self._first_look_done(engine))
 
     def _rights(self, config: Config, engine: Engine) -> Rights:
-        """With users and keys, who they are."""
-        server, auth = config.server, config.auth
-        if auth:
-            # Passwords are checked on a thread of their own: the executor's have models to run.
-            self._checking = Executor(1 if auth.users else 0, "passwords")
-            self._callers = Callers(auth, self._checking.post)
+        """With users and keys, who they are; they are followed."""
+        server = config.server
         locally = bool(server.uds) or is_loopback_name(server.host)
-        return Rights(locally, self._callers, engine.own_name)
+        rights = self._allowed = Rights(locally, None, engine.own_name)
+        self._follow_auth(config.auth)
+        engine.when_auth = self._follow_auth
+        return rights
+
+    def _follow_auth(self, auth: AuthConfig) -> None:
+        """Have these users and keys from now on. One thread at a time."""
+        before = self._callers
+        if auth == (before.auth if before is not None else AuthConfig()):
+            return
+        if self._checking is None:  # passwords are checked on a thread of their own: the executor's have models to run
+            self._checking = Executor(0, "passwords")
+        self._checking.grow(1 if auth.users else 0)
+        assert self._allowed is not None
+        self._allowed.callers = self._callers = Callers(auth, self._checking.post, before)
+        if self._direct_door is not None:
+            self._direct_door.lanes.clear()  # they ask nobody
 
     @staticmethod
     def _access_log(server: ServerConfig, engine: Engine) -> AccessLog | None:
@@ -163,10 +175,9 @@ class App:
             return self._direct_door
         assert self.site is not None, "the app is not started"
         reply = DirectReply if self.site.access is None else LoggedReply
-        kind = GuardedDoor if self.site.asks_callers else DirectDoor
         server = self.engine.config.server
         alone = Together().follow if server.adaptive_affinity and server.workers == 1 else None
-        self._direct_door = door = kind(self.site, self.engine.at, self.engine.gather, reply, alone)
+        self._direct_door = door = DirectDoor(self.site, self.engine.at, self.engine.gather, reply, alone)
         self.engine.answering = door.together
         self.engine.when_changed(door.lanes.clear)
         return door

@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fastserve import logs
+from fastserve.config import AuthConfig, DatasetConfig
 from fastserve.engine.director import Director, Looks
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.state import Outcome, Report, State, View, merged
@@ -371,6 +372,14 @@ class _Rested:
     @property
     def configured(self) -> tuple[str, ...]:
         return self._catalog.configured
+
+    @property
+    def auth(self) -> AuthConfig | None:
+        return self._catalog.auth
+
+    @property
+    def datasets(self) -> tuple[DatasetConfig, ...] | None:
+        return self._catalog.datasets
 
     def look(self, finished: Container[str] = ()) -> Mapping[str, OnDisk]:
         with self._quiet:

@@ -26,6 +26,8 @@ class Shelves:
         self.models = dict(models)
         self.problems: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
+        self.auth = None
+        self.datasets = None
         self.configured: tuple[str, ...] = ()
         self.looks = 0
 

@@ -303,3 +303,50 @@ def test_no_secret_is_kept() -> None:
     held = repr([vars(desk.callers), vars(desk.callers._attempts)])
     for secret in (KEY, "ann's", "what-nobody-has", sent[0]["authorization"]):
         assert secret not in held
+
+
+# --- other users and keys
+
+
+def renewed(desk: Desk, *users: UserConfig, keys: tuple[KeyConfig, ...] = ()) -> Desk:
+    """The same desk with others named, and with what it remembers."""
+    after = Desk(AuthConfig(users=users, keys=keys))
+    after.callers = Callers(AuthConfig(users=users, keys=keys), after.executor.post, desk.callers)
+    return after
+
+
+def test_who_is_named_as_before_is_still_known_and_others_are_not() -> None:
+    desk = some("ann", "bob", "eve", keys=2)
+    sent = {user: {"authorization": basic(user, f"{user}'s")} for user in ("ann", "bob", "eve")}
+    sent |= {f"k{i}": {"x-api-key": KEY + str(i or "")} for i in range(2)}
+    for headers in sent.values():
+        assert isinstance(desk.now(headers), Caller)
+    ann, bob, _ = desk.callers.auth.users
+    other = UserConfig(username="bob", password_hash=bob.password_hash, scopes=("read",))
+    after = renewed(desk, ann, other, keys=desk.callers.auth.keys[:1])
+    known = {name: after.callers.known(headers, "infer") for name, headers in sent.items()}
+    assert [name for name, caller in known.items() if caller is not None] == ["ann", "k0"]
+    assert after.callers.known(sent["ann"], "infer") is not desk.callers.known(sent["ann"], "infer")
+    found = after.now(sent["bob"])
+    assert isinstance(found, Caller)
+    assert found.scopes == {"read"}
+    for gone in ("eve", "k1"):
+        assert isinstance(after.now(sent[gone]), Unauthenticated)
+
+
+def test_a_password_that_was_changed_meanwhile_is_not_taken_for_the_new_one() -> None:
+    desk = some("ann")
+    told = desk.ask({"authorization": basic("ann", "ann's")})
+    after = renewed(desk, UserConfig(username="ann", password_hash=hash_password("another")))
+    desk.executor.run_all()
+    assert name_of(told[0]) == "ann", "whom the old ones know: the site asks again"
+    assert isinstance(after.now({"authorization": basic("ann", "ann's")}), Unauthenticated)
+    assert name_of(after.now({"authorization": basic("ann", "another")})) == "ann"
+
+
+def test_what_was_wrong_may_be_right_now() -> None:
+    desk = some()
+    new = "a-key-that-comes-later"
+    assert isinstance(desk.now({"x-api-key": new}), Unauthenticated)
+    after = renewed(desk, keys=(KeyConfig(name="new", key_hash=hash_key(new)),))
+    assert name_of(after.now({"x-api-key": new})) == "new"

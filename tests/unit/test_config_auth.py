@@ -1,6 +1,7 @@
 """Users and keys in a fastserve.toml: what they may say, what is refused and where, and that nothing prints a secret."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,10 +115,49 @@ def test_a_configuration_prints_no_secret_and_no_hash(tmp_path: Path) -> None:
         assert KEY_HASH not in shown
 
 
-def test_changed_rights_are_told_to_wait_for_the_next_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def live_of(folder: Path, text: str, caplog: pytest.LogCaptureFixture) -> tuple[LiveConfig, Callable[[str], str]]:
+    """A configuration that is followed; and what writing another one has logged."""
     logging.getLogger("fastserve").propagate = True
-    live = LiveConfig(read(tmp_path, key(GOOD_KEY)))
-    (tmp_path / "fastserve.toml").write_text(key(f"key_hash = '{hash_key('another-key-of-many-chars')}'", "# longer"))
-    live.look(finished=True)
-    assert "auth.keys has changed, which takes effect at the next start" in caplog.text
-    assert "blake2b" not in caplog.text
+    caplog.set_level(logging.INFO)
+    live = LiveConfig(read(folder, text))
+
+    def write(text: str) -> str:
+        caplog.clear()
+        fresh = folder / "fresh"
+        fresh.write_text(text)
+        fresh.rename(folder / "fastserve.toml")
+        live.look(finished=True)
+        return caplog.text
+
+    return live, write
+
+
+def test_users_and_keys_are_followed_and_told_by_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    live, write = live_of(tmp_path, key(GOOD_KEY), caplog)
+    told = write(
+        key(f"key_hash = '{hash_key('another-key-of-many-chars')}'") + "\n" + user(f"password_hash = '{PASSWORD_HASH}'")
+    )
+    assert [one.username for one in live.config.auth.users] == ["u"]
+    assert live.config.auth.keys[0].key_hash != KEY_HASH
+    assert "key k: key_hash changed" in told
+    assert "user u is new" in told
+    assert "next start" not in told
+    assert [secret for secret in ("blake2b", "scrypt") if secret in told] == []
+    told = write(user(f"password_hash = '{PASSWORD_HASH}'"))
+    assert "key k is not configured any more" in told
+    assert not live.config.auth.keys
+
+
+def test_a_file_that_names_nobody_any_more_opens_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    live, write = live_of(tmp_path, key(GOOD_KEY), caplog)
+    for text in ("", "[server]\nport = 8000\n"):
+        assert "it names no users and no keys any more; that takes effect at the next start" in write(text)
+        assert [one.name for one in live.config.auth.keys] == ["k"]
+    assert "key k is not" not in caplog.text
+
+
+def test_users_may_come_where_there_were_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    live, write = live_of(tmp_path, "", caplog)
+    assert not live.config.auth
+    assert "user u is new" in write(user(f"password_hash = '{PASSWORD_HASH}'"))
+    assert live.config.auth

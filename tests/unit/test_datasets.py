@@ -323,3 +323,42 @@ def test_what_is_not_there_is_told(tmp_path: Path):
     shelf.now_ns = 10 * SECOND
     with pytest.raises(FastServeError, match="shutting down"):
         shelf.use()
+
+
+def test_datasets_come_change_and_go_while_they_are_used(tmp_path: Path):
+    first, second = write(tmp_path / "x.csv", CSV), write(tmp_path / "y.csv", "a,b\n7,8\n")
+    with Shelf() as shelf:
+        with pytest.raises(DatasetError, match="no dataset is named"):
+            shelf.use()
+        one = DatasetConfig(name="d", source=f"file:{first}")
+        shelf.datasets.follow([one])
+        assert shelf.use()["a"] == [1, 3]
+        kept = shelf.datasets._all["d"]
+        shelf.datasets.follow([one, DatasetConfig(name="e", source=f"file:{second}")])
+        assert shelf.datasets._all["d"] is kept, "what is configured as before is not read again"
+        assert shelf.use("e")["a"] == [7]
+        shelf.datasets.follow([DatasetConfig(name="d", source=f"file:{second}")], keep_others=True)
+        assert shelf.use()["a"] == [7]
+        assert shelf.use("e")["a"] == [7]
+        shelf.datasets.follow([DatasetConfig(name="d", source=f"file:{second}")])
+        with pytest.raises(DatasetError, match="no dataset is named"):
+            shelf.use("e")
+
+
+def test_a_dataset_that_is_configured_wrongly_now_keeps_its_rows(tmp_path: Path):
+    path = write(tmp_path / "x.csv", CSV)
+    with Shelf(DatasetConfig(name="d", source=f"file:{path}")) as shelf:
+        assert shelf.use()["a"] == [1, 3]
+        shelf.datasets.follow([DatasetConfig(name="d", source=f"file:{path}", time_column="none")])
+        assert shelf.use()["a"] == [1, 3]
+        (status,) = shelf.datasets.statuses()
+        assert 'there is no time column "none"' in status.error
+
+
+def test_sql_follows_the_datasets_that_it_is_made_of(tmp_path: Path):
+    first, second = write(tmp_path / "x.csv", CSV), write(tmp_path / "y.csv", "a,b\n7,8\n")
+    sums = DatasetConfig(name="s", sql="select sum(a)::int as n from d")
+    with Shelf(DatasetConfig(name="d", source=f"file:{first}"), sums) as shelf:
+        assert shelf.use("s") == {"n": [4]}
+        shelf.datasets.follow([DatasetConfig(name="d", source=f"file:{second}"), sums])
+        assert shelf.use("s") == {"n": [7]}

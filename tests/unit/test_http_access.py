@@ -20,7 +20,7 @@ from tests.support.toy_protocol import TEXT
 
 WALL_NS = 1_700_000_000_123_456_789
 MakeDoor = Callable[..., FakeDoor]
-FIELDS = ["time", "id", "client", "method", "path", "protocol", "model", "version", "status"]
+FIELDS = ["time", "id", "client", "caller", "method", "path", "protocol", "model", "version", "status"]
 FIELDS += ["request_bytes", "response_bytes", "queue_ms", "run_ms", "batch_rows", "total_ms"]
 
 

@@ -11,7 +11,7 @@ from fastserve.errors import Cancelled, DeadlineExceeded
 from fastserve.http.direct import LONG_QUEUED_NS
 from fastserve.http.message import Response
 from fastserve.http.site import OFFLOAD_BYTES
-from tests.support.fake_doors import DOORS, MAX_BODY_BYTES, TIMEOUT_S, FakeDoor, FakeLoopDoor
+from tests.support.fake_doors import DOORS, MAX_BODY_BYTES, TIMEOUT_S, FakeDirectDoor, FakeDoor, FakeLoopDoor
 from tests.support.toy_protocol import TEXT
 
 BIG = bytes(OFFLOAD_BYTES)
@@ -267,6 +267,32 @@ def test_each_body_has_its_own_time(door: FakeDoor):
     assert [one.status for one in (first, second, third, fourth)] == [408, 200, 408, 200]
 
 
+@pytest.mark.parametrize("timeout_s", [TIMEOUT_S, 0])
+def test_a_body_that_takes_longer_than_its_client_waits_is_given_up(make: MakeDoor, timeout_s: float):
+    door = make(timeout_s=timeout_s)
+    hurried = door.request("POST", "/echo", {"x-request-timeout-ms": "100"}, declared=3)
+    in_time = door.request("POST", "/echo", {"x-request-timeout-ms": "100"}, declared=3)
+    patient = door.request("POST", "/echo", {"x-request-timeout-ms": "99999999"}, declared=3)
+    door.advance(0.03)
+    assert in_time.send(b"yes").status == 200
+    assert not hurried.answered
+    door.advance(0.071)
+    assert hurried.status == 408
+    hurried.send(b"yes")
+    assert not patient.answered
+    assert patient.send(b"yes").status == 200
+    door.advance(10 * TIMEOUT_S)
+    assert [one.status for one in (hurried, in_time, patient)] == [408, 200, 200]
+
+
+def test_what_a_body_took_is_not_given_again(door: FakeDoor):
+    sent = door.request("POST", "/echo", {"x-request-timeout-ms": "100"}, declared=3)
+    began_ns = door.clock.now_ns
+    door.advance(0.09)
+    sent.send(b"yes")
+    assert door.toy.seen[0].deadline_ns == began_ns + 100_000_000
+
+
 def test_without_a_limit_a_body_may_take_for_ever(make: MakeDoor):
     door = make(timeout_s=0)
     sent = door.request("POST", "/echo", declared=3)
@@ -298,6 +324,9 @@ def test_a_request_may_ask_for_less_time(make: MakeDoor, timeout_s: float, asked
 @pytest.mark.parametrize("asked", ["", "0", "-1", "1.5", "1e3", "soon", "9" * 13])
 def test_a_time_that_is_none_is_refused(door: FakeDoor, asked: str):
     sent = door.post("/echo", headers={"x-request-timeout-ms": asked})
+    if isinstance(door, FakeDirectDoor):
+        assert not sent.taken, "the coroutine door refuses it"  # type: ignore[attr-defined]
+        return
     assert sent.status == 400
     assert b"x-request-timeout-ms" in sent.body
 

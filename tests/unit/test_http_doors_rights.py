@@ -7,7 +7,6 @@ import pytest
 
 from fastserve.errors import FastServeError, Unauthenticated
 from fastserve.http.body import MAX_DISCARDED_BYTES
-from fastserve.http.guarded import GuardedDoor
 from fastserve.http.rights import Rights
 from fastserve.types import EVERYBODY, Caller
 from tests.support.fake_doors import DOORS, FakeDoor, FakeRsgiDoor
@@ -129,9 +128,7 @@ def test_without_callers_everybody_is_everybody() -> None:
 
 
 def direct(people: People) -> FakeDoor:
-    door = DOORS["direct"](rights=rights(people))
-    door.door = GuardedDoor(door.site, door.clock.at, lambda work: work())  # type: ignore[attr-defined]
-    return door
+    return DOORS["direct"](rights=rights(people))
 
 
 @pytest.mark.parametrize(
@@ -161,10 +158,39 @@ def test_the_direct_door_leaves_who_is_not_known_yet_to_the_others() -> None:
     assert door.post("/echo", b"x", {"x-api-key": "ann"}).taken  # type: ignore[attr-defined]
 
 
-def test_a_caller_who_is_forgotten_meanwhile_is_asked_to_come_again() -> None:
+def test_who_was_let_in_is_served_whoever_is_forgotten_or_named_meanwhile() -> None:
     people = People("ann")
     door = direct(people)
     sent = door.request("POST", "/echo", {"x-api-key": "ann"}, declared=5)
     people.seen.clear()
-    assert sent.send(b"hello").status == 429
-    assert not door.toy.seen
+    door.site.rights.callers = People()
+    assert sent.send(b"hello").status == 200
+    assert [request.caller for request in door.toy.seen] == [ANN]
+
+
+# --- users and keys that change while requests come
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_once_somebody_is_named_nobody_else_gets_in(kind: str) -> None:
+    door = DOORS[kind]()
+    assert door.post("/echo", b"hello", {"x-api-key": "reader"}).status == 200
+    door.site.rights.callers = People("ann")
+    for name, status in (("ann", 200), ("reader", None)):
+        sent = door.post("/echo", b"hello", {"x-api-key": name})
+        assert (sent.status if sent.answers else None) == status
+    door.close()
+
+
+def test_who_is_recognised_too_late_is_asked_again_by_the_new_ones(make: Any) -> None:
+    before, after = People(), People()
+    door = make(before)
+    sent = door.post("/echo", b"hello", {"x-api-key": "ann"})
+    door.site.rights.callers = after
+    before.tell()
+    door.settle()
+    assert not sent.answered
+    assert after.asked
+    after.tell()
+    door.settle()
+    assert sent.status == 200

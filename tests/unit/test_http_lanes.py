@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastserve.http.direct import ASK_AGAIN_NS, MAX_LANE_CHARS
+from fastserve.http.lanes import ASK_AGAIN_NS, MAX_LANE_CHARS
 from tests.support.fake_doors import TIMEOUT_S, DirectExchange, FakeDirectDoor
 
 AGAIN_S = ASK_AGAIN_NS / 1e9

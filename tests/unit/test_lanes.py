@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fastserve.config import ModelConfig
 from fastserve.engine.engine import Engine
-from fastserve.http.direct import ASK_AGAIN_NS
+from fastserve.http.lanes import ASK_AGAIN_NS
 from fastserve.protocols.oip.routes import OpenInference
 from fastserve.protocols.tfserving.routes import TfServing
 from tests.support import models

@@ -1,0 +1,67 @@
+"""Which paths have lanes (see `http.routes.Lane`), and when they get and lose them.
+
+Thread: any. Memory: `MAX_LANES` lanes.
+"""
+
+from collections.abc import Callable
+
+from fastserve._ext.arrivals import Express
+from fastserve.errors import FastServeError
+from fastserve.http.message import Request
+from fastserve.http.routes import Lane
+from fastserve.http.site import OFFLOAD_BYTES, Site
+
+LIGHT_BYTES = 1 << 20
+"""Bodies that are read in no time are taken up to here: being handed over, such a one holds the thread for 0.3 ms."""
+
+MAX_LANES = 1024
+MAX_LANE_CHARS = 512
+"""Clients choose the paths that have lanes: so many, and so long."""
+
+ASK_AGAIN_NS = 1_000_000_000
+"""A path that got no lane is not asked for again sooner."""
+
+
+class Lanes:
+    """Which paths have lanes."""
+
+    def __init__(self, express: Express, site: Site) -> None:
+        self._express = express
+        self._site = site
+        self._asked_ns: dict[str, int] = {}
+        self._cleared = 0
+
+    def ask(self, path: str, make: Callable[[Request], Lane | None], request: Request) -> None:
+        """A request was answered, or will be: those that come after it may get a lane."""
+        cleared = self._cleared  # before it is asked whether there may be lanes: who says no clears them afterwards
+        lanes, now = self._express.lanes, request.received_ns
+        if path in lanes or now - self._asked_ns.get(path, 0) < ASK_AGAIN_NS or not self._site.plain:
+            return
+        if len(path) > MAX_LANE_CHARS:
+            return
+        if len(self._asked_ns) >= MAX_LANES:
+            self._asked_ns.clear()
+            lanes.clear()
+        self._asked_ns[path] = now
+        try:
+            lane = make(request)
+        except FastServeError:
+            return
+        if lane is None:
+            return
+        lane.limit = min(LIGHT_BYTES if lane.light else OFFLOAD_BYTES, self._site.max_body_bytes + 1)
+        lanes[path] = lane
+        if cleared != self._cleared:  # models changed meanwhile: it may be the old one's
+            lanes.pop(path, None)
+
+    def clear(self) -> None:
+        """Models have changed, or who may call: a lane would keep one that is gone, or ask nobody."""
+        self._cleared += 1
+        self._asked_ns.clear()
+        self._express.lanes.clear()
+
+    def close(self, lane: Lane) -> None:
+        """It serves no more."""
+        lanes = self._express.lanes
+        for path in [path for path, one in list(lanes.items()) if one is lane]:
+            lanes.pop(path, None)
