@@ -71,6 +71,15 @@ def combined(snapshots: Iterable[Snapshot]) -> list[Family]:
     return [replace(family, points=tuple(points[name].values())) for name, family in families.items()]
 
 
+def of_models(snapshot: Snapshot, wanted: Callable[[str], bool]) -> list[Family]:
+    """Without the series of models that are not wanted; what is of no model stays."""
+
+    def stays(point: Point) -> bool:
+        return all(name != "model" or not value or wanted(value) for name, value in point.labels)
+
+    return [replace(family, points=tuple(filter(stays, family.points))) for family in snapshot]
+
+
 def _together(one: Point | None, other: Point, over: Over) -> Point:
     if one is None or one.bounds != other.bounds:  # the same series with other bounds: a worker of another version
         return other

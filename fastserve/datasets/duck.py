@@ -14,7 +14,7 @@ from typing import Any
 from fastserve.config import DatasetConfig
 from fastserve.datasets import files
 from fastserve.datasets.files import Identities
-from fastserve.datasets.table import Table, columns_of
+from fastserve.datasets.table import Table, columns_of, in_order
 from fastserve.errors import DatasetError
 
 INSTALL = "reading datasets takes DuckDB: pip install 'fastserve[datasets]'"
@@ -108,13 +108,12 @@ def _fetched(one: Any, config: DatasetConfig) -> Table:
     time_column = config.time_column or (DEFAULT_TIME_COLUMN if DEFAULT_TIME_COLUMN in names else None)
     if time_column is not None and time_column not in names:
         raise DatasetError(f'there is no time column "{time_column}"; the columns are {", ".join(names[:50])}')
-    order = f" order by {_name(time_column)} asc" if time_column else ""
-    query = f"select * from {view}{order} limit {config.max_rows + 1}"  # noqa: S608 - names are quoted
+    query = f"select * from {view} limit {config.max_rows + 1}"  # noqa: S608 - names are quoted
     arrays = one.execute(query).fetchnumpy()
     rows = len(next(iter(arrays.values()))) if arrays else 0
     if rows > config.max_rows:
         raise DatasetError(f"it has more than {config.max_rows} rows (max_rows)")
-    return Table(rows, columns_of(arrays), time_column)
+    return Table(rows, columns_of(arrays if time_column is None else in_order(arrays, time_column)), time_column)
 
 
 def _reason(error: Exception, paths: Mapping[str, Identities]) -> str:

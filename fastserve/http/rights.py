@@ -12,10 +12,17 @@ from typing import Protocol
 from fastserve.errors import FastServeError, Forbidden, ModelForbidden, quoted
 from fastserve.http.message import HeaderMap
 from fastserve.http.table import Match
-from fastserve.types import ADMIN, EVERYBODY, OPEN, Caller
+from fastserve.types import ADMIN, EVERYBODY, LOG, OPEN, Caller
 
 GUARDED = frozenset({ADMIN})
 """Scopes of requests that the direct door takes from nobody."""
+
+
+CHANGING = frozenset({ADMIN, LOG})
+"""Scopes of what leaves something behind: no page of another site may ask for it with what a browser sends by itself."""
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""What proxies add: who asks is whoever asked them."""
 
 
 class Callers(Protocol):
@@ -51,7 +58,7 @@ class Rights:
             return
         if self.callers is not None:
             self._check_caller(match, caller)
-            if route.scope == ADMIN and caller.sent_by_browsers:
+            if route.scope in CHANGING and caller.sent_by_browsers:
                 _check_origin(headers, host)
         elif route.scope == ADMIN:
             self._check_local(headers, host, client)
@@ -90,6 +97,9 @@ class Rights:
     def _check_local(self, headers: HeaderMap, host: str | None, client: str) -> None:
         if not self._listens_locally or not _is_local_client(client):
             raise _only("on a loopback address", "the request came over a network that others reach")
+        proxied = next((name for name in FORWARDED if headers.get(name) is not None), None)
+        if proxied is not None:
+            raise _only("to callers on this machine", f"a proxy forwarded the request ({proxied})")
         if host is None or not is_loopback_name(host_name(host)):
             raise _only("under a loopback name", f"the Host was {quoted(host or '')}")
         _check_origin(headers, host)
@@ -98,7 +108,7 @@ class Rights:
 def _check_origin(headers: HeaderMap, host: str | None) -> None:
     """Raises Forbidden for a page of another site, whose reader knows nothing of what it sends."""
     origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != (host or "").lower():
+    if origin is not None and (not host or origin.partition("://")[2].lower() != host.lower()):
         raise _only("to pages of this server", f"the Origin was {quoted(origin)}")
 
 

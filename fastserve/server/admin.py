@@ -13,7 +13,7 @@ from fastserve.errors import FastServeError, UnknownPath, WrongMethod, quoted
 from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.status import json_error
-from fastserve.metrics import rendered
+from fastserve.metrics import Snapshot, of_models, rendered
 from fastserve.protocols.table import DESCRIBED
 from fastserve.server import admin_openapi, openapi
 from fastserve.server.docs import DOCUMENT_PATH, PAGE_PATH, Docs
@@ -55,7 +55,7 @@ class Admin:
         if self._metrics_path and self._metrics_path not in PATHS:
             endpoints.append((self._metrics_path, "read", self.metrics))
         own = [
-            Route(method, re.compile(re.escape(path)), scope, infer=endpoint)
+            Route(method, re.compile(re.escape(path)), scope, infer=endpoint, sifts=True)
             for path, scope, endpoint in endpoints
             for method in ("GET", "HEAD")
         ]
@@ -90,9 +90,15 @@ class Admin:
         """200 once the first look at the repository is through, and from then on."""
         reply.send(_health("started", "" if self._engine.started else "starting: models are being loaded"))
 
-    def metrics(self, _: Request, reply: Reply) -> None:
-        """Prometheus text, of all workers together."""
-        self._engine.control.collect(lambda counted: reply.send(Response(200, METRICS_TEXT, rendered(counted))))
+    def metrics(self, request: Request, reply: Reply) -> None:
+        """Prometheus text, of all workers together; for callers of some models without the others' series."""
+        caller = request.caller
+
+        def tell(counted: Snapshot) -> None:
+            seen = counted if caller.models is None else of_models(counted, caller.may_use)
+            reply.send(Response(200, METRICS_TEXT, rendered(seen)))
+
+        self._engine.control.collect(tell)
 
 
 def _health(what: str, reason: str) -> Response:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,8 +231,27 @@ def test_a_key_for_some_models_sees_only_them(server: ServerProcess) -> None:
             assert answer.status == 200
             assert b'"m"' in answer.body
             assert b"other" not in answer.body
-        one.head("GET", "/metrics", RESTRICTED)
-        assert one.answer().status == 403
+        assert one.post("/v1/models/other:predict", BODY, f"X-API-Key: {KEY}").status == 200
+        assert one.post(PREDICT, BODY, RESTRICTED).status == 200
+        for header, names in ((RESTRICTED, {"m"}), (f"X-API-Key: {ADMIN_KEY}", {"m", "other"})):
+            one.head("GET", "/metrics", header)
+            answer = one.answer()
+            assert answer.status == 200
+            assert set(re.findall(r'[{,]model="([^"]+)"', answer.body.decode())) == names
+            assert b"fastserve_workers{" in answer.body
+
+
+def test_a_batch_fails_where_it_asks_for_what_is_forbidden_and_only_there(server: ServerProcess) -> None:
+    names = ["m", "other", "m2", "none-such", "deployment-42"]
+    body = json.dumps({"predictions": [{"model_name": name} for name in names]}).encode()
+    with wire(server) as one:
+        answer = one.post("/v1/predict", body, RESTRICTED, "Content-Type: application/json")
+        assert answer.status == 200
+        found = json.loads(answer.body)["predictions"]
+    assert [item["model_name"] for item in found] == names
+    assert ["may not use the model" in item["error_message"] for item in found] == [False, True, True, True, False]
+    assert [item["status"] for item in found] == ["InternalError", *["BadRequest"] * 3, "InternalError"]
+    assert ["model_version" in item for item in found] == [True, False, False, False, True]
 
 
 def test_large_and_chunked_bodies_are_asked_for_the_same(server: ServerProcess) -> None:

@@ -57,7 +57,7 @@ class Site:
         return ("--ssl-certificate", str(self.certificate), "--ssl-keyfile", str(self.key))
 
     def trusting(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.authority.certificate))
+        return self.authority.trusting()
 
     def served(self, port: int) -> str:
         """Whom the certificate names that a new connection is shown."""

@@ -1,5 +1,6 @@
 """Certificates, made with openssl."""
 
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,10 @@ class Authority:
         self.certificate = folder / f"{name}.pem"
         self._key = folder / f"{name}.key"
         self.openssl("req", "-x509", *self._new(self._key), "-subj", f"/CN={name}", "-out", str(self.certificate))
+
+    def trusting(self) -> ssl.SSLContext:
+        """What a client of a server with a certificate of this authority has."""
+        return ssl.create_default_context(cafile=str(self.certificate))
 
     def issue(self, name: str, kind: str = "ec") -> tuple[Path, Path]:
         """A certificate for `name` at 127.0.0.1, and its key: ec, rsa or ed25519."""

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from fastserve.config import DatasetConfig
 from fastserve.datasets import duck
 from fastserve.datasets.shelf import Dataset, Datasets
-from fastserve.datasets.table import Table
+from fastserve.datasets.table import Table, in_order
 from fastserve.errors import DatasetError, FastServeError
 from tests.support.waiting import until
 
@@ -362,3 +363,20 @@ def test_sql_follows_the_datasets_that_it_is_made_of(tmp_path: Path):
         assert shelf.use("s") == {"n": [4]}
         shelf.datasets.follow([DatasetConfig(name="d", source=f"file:{second}"), sums])
         assert shelf.use("s") == {"n": [7]}
+
+
+@pytest.mark.parametrize(
+    "time", ["(range // 3) % 5", "((range // 3) % 5)::varchar", "date '2026-01-01' + ((range // 3) % 5)::int", "7"]
+)
+def test_rows_of_one_time_stay_in_the_order_of_their_file(tmp_path: Path, time: str):
+    path = copied(tmp_path / "x.parquet", f"select {time} as ts, range as a from range(300000)")
+    found = looked(dataset(path))
+    assert found["a"] == sorted(range(300_000), key=lambda i: 0 if time == "7" else i // 3 % 5)
+
+
+def test_rows_without_a_time_come_last_and_mixed_ones_are_refused(tmp_path: Path):
+    rows = "(null, 1), (2.0, 2), (null, 3), ('nan'::double, 4), (1.0, 5), (2.0, 6)"
+    path = copied(tmp_path / "x.parquet", f"select * from (values {rows}) t(ts, a)")
+    assert looked(dataset(path))["a"] == [5, 2, 6, 4, 1, 3]
+    with pytest.raises(DatasetError, match='cannot be ordered by the column "t": its values are mixed'):
+        in_order({"t": np.array([1, "a"], object)}, "t")

@@ -83,6 +83,13 @@ def test_a_page_of_another_site_may_not(origin: str) -> None:
     assert not allowed(origin=origin)
 
 
+@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"])
+def test_what_a_proxy_forwards_is_not_of_this_machine(header: str) -> None:
+    rights = Rights(listens_locally=True)
+    with pytest.raises(Forbidden, match=f"a proxy forwarded the request .{header}."):
+        rights.check(match(ADMIN), EVERYBODY, {header: "127.0.0.1"}, "127.0.0.1:8000", "127.0.0.1:4711")
+
+
 @pytest.mark.parametrize(
     ("authority", "name"),
     [("a:1", "a"), ("a", "a"), ("[::1]:1", "::1"), ("[::1]", "::1"), ("", ""), (":1", "")],
@@ -178,10 +185,12 @@ def test_who_is_not_known_yet_may_not_at_once() -> None:
 
 
 def test_pages_of_other_sites_cannot_use_what_browsers_send_by_themselves() -> None:
-    by_password = caller("admin", "infer", sent_by_browsers=True)
+    by_password = caller("admin", "infer", "log", sent_by_browsers=True)
     assert may(by_password, match(ADMIN))
     assert may(by_password, match(ADMIN), "https://a.example")
     assert not may(by_password, match(ADMIN), "https://evil.example")
+    assert not may(by_password, match(ADMIN), "null", host="")
+    assert not may(by_password, match("log"), "https://evil.example")
     assert may(by_password, match("infer"), "https://evil.example")
     assert may(caller("admin"), match(ADMIN), "https://evil.example"), "a page that has a key was given it"
 

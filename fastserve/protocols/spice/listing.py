@@ -11,7 +11,7 @@ from fastserve.engine.engine import Engine
 from fastserve.errors import InvalidRequest, quoted
 from fastserve.http.message import Headers, Response
 from fastserve.protocols.spice.answers import JSON
-from fastserve.types import VersionState
+from fastserve.types import Caller, VersionState
 
 CSV: Headers = [("content-type", "text/csv; charset=utf-8")]
 Rows = list[dict[str, Any]]
@@ -51,10 +51,13 @@ def models(engine: Engine) -> Rows:
     return rows
 
 
-def datasets(engine: Engine, *, status: bool) -> Rows:
-    """Every dataset; with `status` also how it is, and what is wrong with its files."""
+def datasets(engine: Engine, caller: Caller, *, status: bool) -> Rows:
+    """Every dataset that a model of the caller's has; with `status` also how it is, and what is wrong with its files."""
     rows: Rows = []
+    theirs = _datasets_of(engine, caller)
     for one in engine.datasets.statuses():
+        if theirs is not None and one.name not in theirs:
+            continue
         row = {"from": one.source, "name": one.name, "replication_enabled": False, "acceleration_enabled": True}
         if status:
             row |= {
@@ -65,6 +68,14 @@ def datasets(engine: Engine, *, status: bool) -> Rows:
             }
         rows.append(row)
     return rows
+
+
+def _datasets_of(engine: Engine, caller: Caller) -> set[str] | None:
+    """None: all, those that no model has too."""
+    if caller.models is None:
+        return None
+    configs = [engine.config_of(name) for name in engine.models() if caller.may_use(name)]
+    return {config.dataset for config in configs if config is not None and config.dataset is not None}
 
 
 def as_csv(rows: Rows, columns: list[str]) -> Response:

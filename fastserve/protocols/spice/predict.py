@@ -19,6 +19,7 @@ from fastserve.errors import (
     Cancelled,
     DatasetError,
     FastServeError,
+    Forbidden,
     InternalError,
     ModelNotFound,
     ModelNotReady,
@@ -72,9 +73,11 @@ class Item:
         budget: Budget,
         done: Callable[[Prediction], None],
         given_id: str = "",
+        refusal: FastServeError | None = None,
     ) -> None:
-        """`given_id`: that the prediction is to be kept under."""
+        """`given_id`: that the prediction is to be kept under. `refusal`: why it is not to be asked at all."""
         self.model = model
+        self._refusal = refusal
         self.lease: Lease | None = None
         self._engine = engine
         self._deadline_ns = deadline_ns
@@ -113,6 +116,8 @@ class Item:
             self._fail(InternalError())
 
     def _begin(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
         lease = self.lease = self._engine.lease(self.model)
         if lease.config.dataset is None:
             raise DatasetError("the model has no dataset to be predicted from (dataset, in its configuration)")
@@ -210,6 +215,8 @@ class Item:
         if isinstance(error, ModelNotFound | ModelNotReady | VersionNotFound):
             name = self.model if len(self.model) <= MAX_QUOTED_CHARS else f"{self.model[:MAX_QUOTED_CHARS]}..."
             self._tell("BadRequest", error_message=f"Model '{name}' not found")
+        elif isinstance(error, Forbidden):
+            self._tell("BadRequest", error_message=str(error))
         elif isinstance(error, OutputError):
             self._tell("InternalError", error_message=str(error), error=error)
         else:
@@ -223,15 +230,23 @@ class Item:
         # Whoever is told may hold this item: what it holds ends here, not in a circle.
         done, self._done, self._pending = self._done, _told_already, None
         elapsed_ms = (self._engine.clock() - self._began_ns) // 1_000_000
-        done(Prediction(status, self.model, elapsed_ms, _version(self._engine, self.model, self.lease), **what))
+        # Whether a model is there at all is not for everybody.
+        version = _version(self._engine, self.model, self.lease) if self._refusal is None else None
+        done(Prediction(status, self.model, elapsed_ms, version, **what))
 
 
 class Several:
     """Many predictions at a time, told together, in their order."""
 
     def __init__(
-        self, engine: Engine, models: list[str], deadline_ns: int, done: Callable[[list[Prediction], int], None]
+        self,
+        engine: Engine,
+        models: list[str],
+        deadline_ns: int,
+        done: Callable[[list[Prediction], int], None],
+        refusal: Callable[[str], FastServeError | None] = lambda _: None,
     ) -> None:
+        """`refusal`: why a model is not to be asked, if it is not."""
         self._engine = engine
         self._done = done
         self._began_ns = engine.clock()
@@ -243,7 +258,9 @@ class Several:
         def told(at: int) -> Callable[[Prediction], None]:
             return lambda prediction: self._told(at, prediction)
 
-        self._items = [Item(engine, model, deadline_ns, budget, told(at)) for at, model in enumerate(models)]
+        self._items = [
+            Item(engine, model, deadline_ns, budget, told(at), "", refusal(model)) for at, model in enumerate(models)
+        ]
         self._next = iter(self._items[AT_A_TIME:])
 
     def start(self) -> None:

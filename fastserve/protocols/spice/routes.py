@@ -54,7 +54,7 @@ class Spice:
             Route("GET", PREDICT, "infer", infer=self.predict),
             Route("POST", re.compile("/v1/predict"), "infer", infer=self.predict_many, sifts=True),
             Route("GET", re.compile("/v1/models"), "read", infer=self.models, sifts=True),
-            Route("GET", re.compile("/v1/datasets"), "read", infer=self.datasets),
+            Route("GET", re.compile("/v1/datasets"), "read", infer=self.datasets, sifts=True),
             Route("POST", REFRESH, "admin", infer=self.refresh),
             *(Route(method, re.compile("/v1/ready"), "open", infer=self.ready) for method in ("GET", "HEAD")),
             *(Route(method, re.compile("/health"), "open", infer=self.health) for method in ("GET", "HEAD")),
@@ -86,9 +86,12 @@ class Spice:
     def predict_many(self, request: Request, reply: Reply) -> Pending | None:
         """POST predict: each from its own dataset, all at a time; one that fails says so for itself."""
         models = [one.model_name for one in _read(request).predictions]
-        for model in models:
-            if not request.caller.may_use(self._engine.own_name(model), model):
-                raise ModelForbidden(request.caller.name, model)
+        caller = request.caller
+
+        def refusal(model: str) -> FastServeError | None:
+            allowed = caller.may_use(self._engine.own_name(model), model)
+            return None if allowed else ModelForbidden(caller.name, model)
+
         if len(models) > MAX_PREDICTIONS:
             raise InvalidRequest(f"expected at most {MAX_PREDICTIONS} predictions, got {len(models)}")
         several = Several(
@@ -96,6 +99,7 @@ class Spice:
             models,
             request.deadline_ns,
             lambda found, duration_ms: reply.send(answers.encode_many(found, duration_ms)),
+            refusal,
         )
         several.start()
         return None if reply.done else several
@@ -109,9 +113,9 @@ class Spice:
             reply.send(listing.as_json({"object": "list", "data": rows}))
 
     def datasets(self, request: Request, reply: Reply) -> None:
-        """GET datasets."""
+        """GET datasets: callers of some models are told of theirs."""
         status = listing.wants_status(request.query)
-        rows = listing.datasets(self._engine, status=status)
+        rows = listing.datasets(self._engine, request.caller, status=status)
         if listing.wants_csv(request.query):
             columns = ["from", "name", "replication_enabled", "acceleration_enabled", *(["status"] if status else [])]
             reply.send(listing.as_csv(rows, columns))
