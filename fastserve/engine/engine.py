@@ -107,10 +107,7 @@ class Engine:
         self.control = connect(self) if connect else self._local_control()
         self._batchers: WeakSet[Batcher] = WeakSet()
         self._on_started: list[Callable[[], None]] = []
-        self.metrics.family(
-            "fastserve_model_info", "Versions and their states.", ("model", "version", "state"), self._model_info, "max"
-        )
-        self.metrics.family("fastserve_queue_rows", "Rows that wait.", ("model",), self._queue_rows)
+        self._offer_gauges()
 
     def start(self, on_started: Callable[[], None] = lambda: None) -> None:
         """Begin to load; returns at once. `on_started` is called on the loading thread when the first look is through."""
@@ -381,6 +378,11 @@ class Engine:
     def _forget(self, model: str, version: int) -> None:
         """A version is gone for good: what was counted for it alone goes too."""
         self.metrics.remove({"model": model, "version": str(version)})
+
+    def _offer_gauges(self) -> None:
+        labels = ("model", "version", "state")
+        self.metrics.family("fastserve_model_info", "Versions and their states.", labels, self._model_info, "max")
+        self.metrics.family("fastserve_queue_rows", "Rows that wait.", ("model",), self._queue_rows)
 
     def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
         rows: list[tuple[tuple[str, ...], float]] = []
