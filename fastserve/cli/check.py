@@ -71,10 +71,12 @@ def inspect(config: Config) -> Report:
     """Look at every configured place, and load what it holds, one version after the other."""
     from fastserve.engine.catalog import Catalog
     from fastserve.repository.policy import wanted_versions
+    from fastserve.server.exposure import warnings
 
     catalog = Catalog(config)
     findings: list[Finding] = []
     tables, problems = _tables(config)
+    problems += _certificates(config)
     for name, disk in sorted(catalog.look().items()):
         wanted = wanted_versions(disk.policy, disk.versions)
         for version in wanted:
@@ -83,7 +85,19 @@ def inspect(config: Config) -> Report:
         problems += [catalog.placed(f"{name}: {problem}") for problem in disk.problems]
         if not wanted:
             findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
-    return Report(findings, [*catalog.problems, *problems], [*catalog.notes])
+    return Report(findings, [*catalog.problems, *problems], [*catalog.notes, *warnings(config)])
+
+
+def _certificates(config: Config) -> list[str]:
+    """Why HTTPS cannot be served, if it is configured and cannot."""
+    from fastserve.server.certificates import Certificates
+
+    try:
+        if config.server.ssl_certificate:
+            Certificates(config.server).close()
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def _tables(config: Config) -> tuple[dict[str, "Table"], list[str]]:

@@ -79,6 +79,10 @@ class Certificates:
         self._copies, self._taken = copies, now
         return True
 
+    def close(self) -> None:
+        """Nobody serves with them."""
+        self._copies.close()
+
     @property
     def authorities(self) -> bytes:
         """What clients' certificates are judged by now."""

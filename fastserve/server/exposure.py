@@ -1,10 +1,25 @@
-"""Who can reach the server, and whether that is meant: a warning where everybody may call.
+"""Who can reach the server, and whether that is meant: warnings where everybody may call, or anybody who guesses.
 
 Thread: the parent's main thread, before there are workers.
 """
 
+from fastserve.access.hashes import MIN_KEY_CHARS
 from fastserve.config import Config
+from fastserve.errors import quoted
 from fastserve.http.rights import is_loopback_name
+
+
+def warnings(config: Config) -> list[str]:
+    """What an operator should know, a line each."""
+    return [line for line in (exposure(config), short_keys(config)) if line]
+
+
+def short_keys(config: Config) -> str:
+    """Keys that stand in clear and can be guessed: they are checked fast."""
+    short = [quoted(key.name) for key in config.auth.keys if 0 < len(key.key) < MIN_KEY_CHARS]
+    if not short:
+        return ""
+    return f"keys of fewer than {MIN_KEY_CHARS} characters can be guessed (fastserve hash-key --generate): {', '.join(short)}"
 
 
 def exposure(config: Config) -> str:

@@ -28,7 +28,7 @@ from fastserve.server import worker
 from fastserve.server.app import App, create_app
 from fastserve.server.certificates import Certificates
 from fastserve.server.ending import STOP, settle_in
-from fastserve.server.exposure import exposure
+from fastserve.server.exposure import warnings
 from fastserve.server.hub import Hub, Line
 from fastserve.server.keeper import keeper
 from fastserve.server.listeners import MAX_WAITING_CONNECTIONS, Listeners
@@ -53,8 +53,7 @@ def serve(config: Config) -> int:
     listeners = Listeners(config.server)
     server = listeners.server
     config = replace(config, server=server)
-    warning = exposure(config)
-    if warning:
+    for warning in warnings(config):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     if server.access_log is not None:
         LineFile(server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here

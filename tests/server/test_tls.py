@@ -1,6 +1,7 @@
 """HTTPS as clients have it, and certificates that cannot be used, told before anything starts."""
 
 import http.client
+import json
 import re
 import ssl
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from fastserve.config import AuthConfig, Config, KeyConfig, ServerConfig
 from fastserve.errors import ConfigError
 from fastserve.server.certificates import Certificates
-from fastserve.server.exposure import exposure
+from fastserve.server.exposure import exposure, warnings
 from tests.support import models
 from tests.support.authority import Authority
 from tests.support.served import FASTSERVE, launched
@@ -165,6 +166,20 @@ def test_files_that_cannot_be_used_are_told_by_their_names(
     Certificates(ServerConfig(ssl_certificate=str(certificate), ssl_keyfile=str(key)))
 
 
+def test_check_tells_certificates_that_cannot_be_used(folder: Path, tmp_path: Path, own: tuple[Path, Path]) -> None:
+    for key, reason in ((own[1], ""), (own[0], f"{own[0]}: expected a private key in PEM (--ssl-keyfile")):
+        file = tmp_path / "fastserve.toml"
+        text = f"[server]\nhost = '0.0.0.0'\nssl_certificate = '{own[0]}'\nssl_keyfile = '{key}'\n"
+        file.write_text(f"{text}[repository]\npath = '{folder}'\n")
+        done = subprocess.run(
+            [FASTSERVE, "check", str(file), "--json"], capture_output=True, timeout=WITHIN_S, check=False
+        )
+        found = json.loads(done.stdout)
+        assert done.returncode == (1 if reason else 0)
+        assert [problem.startswith(reason) for problem in found["problems"]] == ([True] if reason else [])
+        assert [note for note in found["notes"] if "this server asks nobody who they are" in note]
+
+
 def test_such_a_server_does_not_start(folder: Path, own: tuple[Path, Path]) -> None:
     command = [FASTSERVE, "serve", str(folder), "--port", "0", *options((own[0], folder / "missing.pem"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
@@ -191,3 +206,11 @@ def test_what_others_reach_is_warned_of(host: str, tls: bool, ca: bool, auth: bo
     warning = exposure(Config(server=server, auth=AuthConfig(keys=keys)))
     assert said in warning
     assert bool(said) == bool(warning)
+
+
+def test_keys_that_can_be_guessed_are_warned_of_by_their_names() -> None:
+    keys = (KeyConfig(name="short", key="1234567890"), KeyConfig(name="long", key="x" * 20))
+    (warning,) = warnings(Config(auth=AuthConfig(keys=keys)))
+    assert '"short"' in warning
+    assert "1234567890" not in warning
+    assert "long" not in warning
