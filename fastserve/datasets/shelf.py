@@ -164,11 +164,13 @@ class Datasets:
                 self.refresh(name)
             self._run()
 
-    def follow(self, configs: Sequence[DatasetConfig], *, keep_others: bool = False) -> None:
-        """Have these, and, unless they are kept, no others. Any thread.
+    def follow(self, configs: Sequence[DatasetConfig] | None, *, keep_others: bool = False) -> None:
+        """Have these, and, unless they are kept, no others; None: as before. Any thread.
 
         One that is configured otherwise now keeps its rows until its files are read.
         """
+        if configs is None:
+            return
         with self._following:
             before = self._all
             after = {config.name: self._followed(config, configs) for config in configs}

@@ -95,8 +95,8 @@ class Engine:
         self._tools = Tools(self.executor, self._closer, self._timer, self._answering, clock, self.metrics)
         self._registry = Registry(self._load, self._tell_changed, self._forget)
         self.loader = Loader(self._bring_about, self._follow)
-        self.when_auth: Callable[[AuthConfig], None] = lambda _: None
-        """Told, on any thread, who may call: each time that may have changed."""
+        self.when_auth: Callable[[AuthConfig | None], None] = lambda _: None
+        """Told, on any thread, who may call, each time that may have changed; None: as before."""
         self.datasets = Datasets(config.datasets, self.executor.post, clock)
         self._refreshed: dict[str, Any] = {}
         self._state = State()
@@ -328,8 +328,7 @@ class Engine:
         """The loading thread: serve what `state` says."""
         self._state = state
         self._registry.reconcile(state.models)
-        if state.datasets is not None:
-            self.datasets.follow(state.datasets)
+        self.datasets.follow(state.datasets)
         if self._at_start is None:
             try:
                 for started in self._on_started:
@@ -343,10 +342,8 @@ class Engine:
 
     def _follow(self, state: State) -> None:
         """What takes effect before models are loaded: who may call, and the tables that models will want."""
-        if state.auth is not None:
-            self.when_auth(state.auth)
-        if state.datasets is not None:
-            self.datasets.follow(state.datasets, keep_others=True)
+        self.when_auth(state.auth)
+        self.datasets.follow(state.datasets, keep_others=True)
 
     def _tell_changed(self) -> None:
         for call in self._when_changed:
@@ -385,10 +382,8 @@ class Engine:
         self.metrics.family("fastserve_queue_rows", "Rows that wait.", ("model",), self._queue_rows)
 
     def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
-        rows: list[tuple[tuple[str, ...], float]] = []
-        for model in self.models():
-            rows += [((model, str(s.version), s.state.value), 1.0) for s in self.status(model)]
-        return rows
+        found = ((model, status) for model in self.models() for status in self.status(model))
+        return [((model, str(one.version), one.state.value), 1.0) for model, one in found]
 
     def _queue_rows(self) -> list[tuple[tuple[str, ...], float]]:
         rows = dict.fromkeys(self.models(), 0)

@@ -120,10 +120,10 @@ class App:
         engine.when_auth = self._follow_auth
         return rights
 
-    def _follow_auth(self, auth: AuthConfig) -> None:
-        """Have these users and keys from now on. One thread at a time."""
+    def _follow_auth(self, auth: AuthConfig | None) -> None:
+        """Have these users and keys from now on; None: as before. One thread at a time."""
         before = self._callers
-        if auth == (before.auth if before is not None else AuthConfig()):
+        if auth is None or auth == (before.auth if before is not None else AuthConfig()):
             return
         if self._checking is None:  # passwords are checked on a thread of their own: the executor's have models to run
             self._checking = Executor(0, "passwords")
