@@ -24,6 +24,7 @@ from fastserve.engine.catalog import Catalog
 from fastserve.engine.control import Control, LocalControl
 from fastserve.engine.executor import Executor
 from fastserve.engine.finite import answer_finite
+from fastserve.engine.gauges import offer_gauges
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded, Tools, load_version, shown_of
 from fastserve.engine.loader import Loader
@@ -107,7 +108,7 @@ class Engine:
         self.control = connect(self) if connect else self._local_control()
         self._batchers: WeakSet[Batcher] = WeakSet()
         self._on_started: list[Callable[[], None]] = []
-        self._offer_gauges()
+        offer_gauges(self.metrics, self, self._registry)
 
     def start(self, on_started: Callable[[], None] = lambda: None) -> None:
         """Begin to load; returns at once. `on_started` is called on the loading thread when the first look is through."""
@@ -375,21 +376,6 @@ class Engine:
     def _forget(self, model: str, version: int) -> None:
         """A version is gone for good: what was counted for it alone goes too."""
         self.metrics.remove({"model": model, "version": str(version)})
-
-    def _offer_gauges(self) -> None:
-        labels = ("model", "version", "state")
-        self.metrics.family("fastserve_model_info", "Versions and their states.", labels, self._model_info, "max")
-        self.metrics.family("fastserve_queue_rows", "Rows that wait.", ("model",), self._queue_rows)
-
-    def _model_info(self) -> list[tuple[tuple[str, ...], float]]:
-        found = ((model, status) for model in self.models() for status in self.status(model))
-        return [((model, str(one.version), one.state.value), 1.0) for model, one in found]
-
-    def _queue_rows(self) -> list[tuple[tuple[str, ...], float]]:
-        rows = dict.fromkeys(self.models(), 0)
-        for one in self._registry.loaded():
-            rows[one.lease.model] = rows.get(one.lease.model, 0) + one.lease.batcher.queued_rows
-        return [((model,), float(count)) for model, count in rows.items()]
 
 
 def _waits_until_ns(request: InferRequest, now_ns: int) -> int:
