@@ -75,6 +75,12 @@ def test_a_small_budget_measures_the_defaults() -> None:
     assert rounds == [[(0, (0.0,))]]
 
 
+def test_a_budget_for_one_round_is_used_for_one() -> None:
+    machinery = Machinery(start_s=10.0)
+    rounds = search(range(30), machinery.measure, budget_ns=40 * S, first_s=1.0, clock=machinery.clock)
+    assert [[candidate for candidate, _ in one] for one in rounds] == [[2, 1, 0]]
+
+
 def test_as_many_as_the_budget_allows() -> None:
     assert affordable(100, 0.0, 1.0, 1.0) == 1
     assert affordable(5, 1e9, 1.0, 1.0) == 5
@@ -120,7 +126,10 @@ def test_reasons_compare_with_the_defaults() -> None:
         "Best rate within p99=5ms: 150 requests/s at 1 ms.",
         "The defaults reached 100 requests/s: 1.50x.",
     ]
-    assert "These are the defaults" in told.reasons(outcome(1), outcome(1), ["p99=5ms"], MACHINE, 3)[-1]
+    assert (
+        "nothing that was tried was clearly better" in told.reasons(outcome(1), outcome(1), ["p99=5ms"], MACHINE, 3)[-1]
+    )
+    assert "the budget was over" in told.reasons(outcome(1), outcome(1), ["p99=5ms"], MACHINE, 1)[-1]
 
 
 def test_the_configuration_is_one_that_serve_reads(tmp_path: Path) -> None:

@@ -56,9 +56,11 @@ def search(
     start_s = max(0.0, (clock() - started) / 1e9 - first_s)
     left_s = (budget_ns - (clock() - started)) / 1e9
     count = affordable(len(candidates), left_s, start_s, first_s)
-    going = list(candidates[1:count])
+    # Too little for several rounds: one, of as many as there is time for.
+    planned = sizes(count) if count > 1 else [len(candidates)]
+    going = list(candidates[1 : planned[0]])
     rounds: list[list[tuple[Candidate, Score]]] = []
-    for number, size in enumerate(sizes(count)):
+    for number, size in enumerate(planned):
         seconds = first_s * GROWTH**number
         if number:
             going = [candidate for candidate, _ in rounds[-1] if candidate is not baseline][:size]

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from fastserve.loadtest.page import STYLE
-from fastserve.loadtest.table import figure
+from fastserve.loadtest.table import figure, load_of
 from fastserve.loadtest.tune.told import Tuning
 from fastserve.loadtest.tune.trial import Outcome
 
@@ -38,7 +38,7 @@ def _row(outcome: Outcome) -> list[str]:
         return [outcome.setting.text(), f"{outcome.seconds:g}", "-", "-", outcome.reason.splitlines()[0][:60]]
     rate = f"{outcome.rate:,.0f}" if outcome.rate else "none met it"
     best = [run for run in outcome.runs if run.per_s == outcome.rate]
-    at = f"{best[0].connections} connections" if best else ""
+    at = load_of(best[0]) if best else ""
     return [
         outcome.setting.text(),
         f"{outcome.seconds:g}",
@@ -75,7 +75,7 @@ def _figure(tuning: Tuning) -> Any:
         drawn.add_scatter(
             x=[run.per_s for run in runs],
             y=[run.latency_ms.p99 for run in runs],
-            text=[f"{run.connections} connections" for run in runs],
+            text=[load_of(run) for run in runs],
             name=outcome.setting.text(),
             mode="lines+markers",
             hovertemplate="%{text}: p99 %{y:.3f} ms at %{x:,.0f}/s",

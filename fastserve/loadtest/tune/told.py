@@ -54,13 +54,16 @@ def _default_of(outcomes: Sequence[Outcome]) -> Outcome | None:
 def reasons(best: Outcome, default: Outcome, objectives: Sequence[str], machine: Machine, tried: int) -> list[str]:
     """Why, as comments in the file."""
     wanted = ", ".join(objectives)
+    settings = "one setting" if tried == 1 else f"{tried} settings"
     latency = "no answer in time" if best.latency_ms is None else f"{best.latency_ms:.3g} ms"
-    lines = [f"Written by `fastserve tune` of fastserve {__version__}: {tried} settings tried on {machine.cpus} CPUs."]
+    lines = [f"Written by `fastserve tune` of fastserve {__version__}: {settings} tried on {machine.cpus} CPUs."]
     if best.rate == 0:
         lines.append(f"None of them met {wanted}; this one came closest: {latency}.")
     else:
         lines.append(f"Best rate within {wanted}: {best.rate:,.0f} requests/s at {latency}.")
-    if best.setting == DEFAULT:
+    if tried == 1:
+        lines.append("These are the defaults: the budget was over before anything else could be tried (--budget).")
+    elif best.setting == DEFAULT:
         lines.append("These are the defaults: nothing that was tried was clearly better.")
     elif default.rate > 0:
         lines.append(f"The defaults reached {default.rate:,.0f} requests/s: {best.rate / default.rate:.2f}x.")
