@@ -1,6 +1,6 @@
 """A served prediction log: what is acknowledged is stored, whatever is killed; a disk that is full makes nothing else fail.
 
-FASTSERVE_TEST_SERVER_KILLS: how many workers (and now and then the compactor) are killed under load (3).
+FASTSERVE_TEST_SERVER_KILLS: how many workers (and now and then the compactor) are killed under load (2).
 """
 
 import http.client
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,13 +23,21 @@ import fastserve.demo
 from fastserve.protocols.arize.reader import READERS
 from fastserve.store import folder
 from fastserve.store.reader import Reader
+from tests.support import waiting
 from tests.support.served import workers_of
 from tests.support.server import ServerProcess
-from tests.support.waiting import until
 
-KILLS = int(os.environ.get("FASTSERVE_TEST_SERVER_KILLS", "3"))
+KILLS = int(os.environ.get("FASTSERVE_TEST_SERVER_KILLS", "2"))
 SIZE_BYTES = 30 << 20
 FILLER_BYTES = 10 << 20
+
+
+WITHIN_S = 100.0
+"""Workers start in seconds, and in many more where the machine is busy; nothing here is about time."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    waiting.until(condition, WITHIN_S)
 
 
 def record(prediction_id: str, padding: int = 300) -> bytes:
@@ -81,6 +90,7 @@ def settings(path: Path, **log: object) -> str:
     return str(file)
 
 
+@pytest.mark.timeout(300)
 def test_a_log_without_models_is_ready_counted_and_compacted(tmp_path: Path) -> None:
     with ServerProcess(settings(tmp_path, max_segment_seconds=0.2)) as server:
         assert got(server, "/readyz")[0] == 200
@@ -142,7 +152,7 @@ class Load:
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-@pytest.mark.timeout(120 + 20 * KILLS)
+@pytest.mark.timeout(300 + 60 * KILLS)
 def test_killed_workers_have_stored_what_they_acknowledged_once(tmp_path: Path, workers: int) -> None:
     seed = int.from_bytes(os.urandom(4))
     rand = random.Random(seed)
@@ -154,7 +164,7 @@ def test_killed_workers_have_stored_what_they_acknowledged_once(tmp_path: Path, 
             victims = workers_of(server)
             os.kill(rand.choice(victims), signal.SIGKILL)
             compactor = compactor_of(server)
-            if kill % 3 == 1 and compactor is not None:
+            if kill % 2 == 1 and compactor is not None:
                 os.kill(compactor, signal.SIGKILL)
             until(lambda old=victims: len(set(workers_of(server)) - set(old)) == 1)  # type: ignore[misc]
     assert set(load.refused) <= {503}, seed
@@ -175,6 +185,7 @@ def on_small_disk(at: Path) -> tuple[str, ...]:
     return (*command, mount + 'exec "$0" "$@"', str(Path(sys.executable).parent / "fastserve"), "serve")
 
 
+@pytest.mark.timeout(300)
 def test_a_full_disk_refuses_records_and_nothing_else_until_there_is_room(tmp_path: Path) -> None:
     file = settings(tmp_path)
     models = Path(fastserve.demo.__file__).parent / "models"
