@@ -169,7 +169,7 @@ CELLS = {
         Cell(
             name="log-c64-sqlite",
             title="`/v1/log`, records of 650 bytes on disk before their 200, concurrency 64: requests/s against the"
-            " same front end with SQLite (WAL, synchronous=FULL) behind it",
+            " same front end with SQLite (WAL, synchronous=FULL) behind it, a commit a request",
             workload="log record",
             connections=64,
             contenders=_LOGS,
