@@ -82,9 +82,10 @@ class Room:
 class OnDemand:
     """Threads that start with the first work for them: most servers have none."""
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, *, stands_back: bool = True) -> None:
         self._threads = threads
         self._name = name
+        self._stands_back = stands_back
         self._executor: Executor | None = None
         self._starting = threading.Lock()
 
@@ -92,5 +93,5 @@ class OnDemand:
         """Run `work` on one of them."""
         with self._starting:  # two first requests may come on two threads
             if self._executor is None:
-                self._executor = Executor(self._threads, self._name)
+                self._executor = Executor(self._threads, self._name, stands_back=self._stands_back)
         self._executor.post(work)

@@ -27,7 +27,7 @@ from fastserve.store.plan import Plan, options
 from fastserve.store.question import Asked, Told, plain
 from fastserve.store.statement import MAX_SQL_CHARS, check
 
-NICENESS = 15
+NICENESS = 5
 GRACE_S = 5
 SLACK_BYTES = 256 << 20
 """Addresses that allocators take in advance, for threads, and do not use."""

@@ -34,7 +34,8 @@ class Questions:
     def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self._engine = engine
         self._limits = limits
-        self._threads = OnDemand(THREADS, "log")
+        # They hold the GIL while they decode: one that stands back would hold it while others have the CPU.
+        self._threads = OnDemand(THREADS, "log", stands_back=False)
         self._room = Room(MAX_WAITING, "the prediction log")
         self._making = threading.Lock()
         self._reader: Reader | None = None
