@@ -105,6 +105,8 @@ class Engine:
         self.draining = False
         """Set when shutdown comes: what still arrives is served, and should go elsewhere."""
         self._when_changed: list[Callable[[], None]] = []
+        self.when_stopped: list[Callable[[], None]] = []
+        """Called when it stops: what requests had made and holds processes or files."""
         self.control = connect(self) if connect else self._local_control()
         self._batchers: WeakSet[Batcher] = WeakSet()
         self._on_started: list[Callable[[], None]] = []
@@ -120,6 +122,8 @@ class Engine:
 
     def stop(self) -> None:
         """Let every version go and end the threads; what still waits is answered."""
+        for call in self.when_stopped:
+            call()
         self.control.stop()
         self.loader.stop()
         self.datasets.stop()
