@@ -105,8 +105,7 @@ class Engine:
         self.draining = False
         """Set when shutdown comes: what still arrives is served, and should go elsewhere."""
         self._when_changed: list[Callable[[], None]] = []
-        self.when_stopped: list[Callable[[], None]] = []
-        """Called when it stops: what requests had made and holds processes or files."""
+        self._when_stopped: list[Callable[[], None]] = []
         self.control = connect(self) if connect else self._local_control()
         self._batchers: WeakSet[Batcher] = WeakSet()
         self._on_started: list[Callable[[], None]] = []
@@ -122,7 +121,7 @@ class Engine:
 
     def stop(self) -> None:
         """Let every version go and end the threads; what still waits is answered."""
-        for call in self.when_stopped:
+        for call in self._when_stopped:
             call()
         self.control.stop()
         self.loader.stop()
@@ -274,6 +273,10 @@ class Engine:
             not_ready=self._own_not_ready(),
             models=self._registry.statuses(),
         )
+
+    def when_stopped(self, call: Callable[[], None]) -> None:
+        """Have `call` called when it stops: it lets go what requests had made."""
+        self._when_stopped.append(call)
 
     def when_changed(self, call: Callable[[], None]) -> None:
         """Have `call` called, on any thread, whenever the report may be another, or what calls have set is."""

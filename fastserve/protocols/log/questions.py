@@ -54,7 +54,7 @@ class Questions:
         with self._making:
             if self._reader is None:
                 self._reader = Reader(directory, self._engine.log_readers)
-                self._engine.when_stopped.append(self._reader.close)
+                self._engine.when_stopped(self._reader.close)
             return self._reader
 
     def desk(self) -> Desk:
@@ -62,7 +62,7 @@ class Questions:
         with self._making:
             if self._desk is None:
                 self._desk = Desk(self._limits)
-                self._engine.when_stopped.append(self._desk.close)
+                self._engine.when_stopped(self._desk.close)
             return self._desk
 
     def later(self, reply: Reply, work: Callable[[], Response | None]) -> Pending:
