@@ -10,6 +10,7 @@ Memory: the tables of one round, a few times what its segments take on disk.
 """
 
 import logging
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -79,6 +80,7 @@ class Compactor:
         self._disk = disk
         self._catalogue = Catalogue(directory, writes=True)
         self._unreadable: set[SegmentName] = set()
+        self._damaged: set[str] = set()
         disk.sync_folder(directory)
         self._remove_strays()
 
@@ -98,6 +100,12 @@ class Compactor:
 
     def round(self, now_ns: int) -> Report:
         """Compact what is sealed, then look after the files. Raises OSError; what it had begun counts for nothing."""
+        try:
+            return self._round(now_ns)
+        except sqlite3.Error as error:
+            raise OSError(f"the catalogue: {error}") from error
+
+    def _round(self, now_ns: int) -> Report:
         report = Report()
         adopt(self._directory, self._disk)
         self._finish()
@@ -214,13 +222,27 @@ class Compactor:
 
     def _merge(self, now_ns: int, report: Report) -> None:
         """Many small files of one day become one. A group at a time, so that each step is small."""
-        for group in mergeable(self._catalogue.state().files):
-            table = columns.joined([parts.read(self._directory, file) for file in group])
+        files = [file for file in self._catalogue.state().files if file.path not in self._damaged]
+        for group in mergeable(files):
+            tables = [self._read(file) for file in group]
+            whole = [table for table in tables if table is not None]
+            if len(whole) < len(group):
+                continue  # the next round takes those that can be read
+            table = columns.joined(whole)
             first = group[0]
             merged = parts.write(self._directory, first.model_id, first.date, first.ingest_day, table, self._disk)
             self._catalogue.apply(Change(new=[merged], dropped=group), now_ns)
             report.files += 1
             report.dropped_files += len(group)
+
+    def _read(self, file: File) -> pa.Table | None:
+        """None where the file is damaged: it is left as it is, and others are looked after."""
+        try:
+            return parts.read(self._directory, file)
+        except (OSError, pa.ArrowInvalid) as error:
+            _log.error("%s cannot be read: %s", self._directory / file.path, error)
+            self._damaged.add(file.path)
+            return None
 
     def _remove_dropped(self, before_ns: int) -> None:
         paths = self._catalogue.dropped(before_ns)

@@ -321,6 +321,26 @@ def test_many_small_files_become_one(log: Log) -> None:
     assert [one.seq for one in everything(log.directory)] == [*range(1, compactor.MERGE_FROM_FILES + 1)]
 
 
+def test_a_file_that_is_damaged_keeps_no_others_from_being_looked_after(log: Log) -> None:
+    worker = log.worker()
+    for number in range(compactor.MERGE_FROM_FILES - 1):
+        log.segment(worker, [row(number)])
+        compact(log)
+    damaged = log.directory / sorted(on_disk(log.directory))[0]
+    damaged.write_bytes(b"PAR1 nonsense")
+    log.segment(worker, [row(90)], [row(91)])
+    one = Compactor.open(log.directory, READERS)
+    assert one is not None
+    for number in range(92, 94):
+        one.round(NOW_NS)
+        log.segment(worker, [row(number)])
+    one.round(NOW_NS)
+    one.close()
+    assert damaged.exists()
+    assert not list(log.directory.rglob("*.seg"))
+    assert len(Catalogue(log.directory).state().files) < compactor.MERGE_FROM_FILES
+
+
 def test_what_a_crash_left_is_removed_at_the_next_start(log: Log) -> None:
     log.segment(log.worker(), [row(0)])
     compact(log)
