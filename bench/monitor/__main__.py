@@ -20,7 +20,7 @@ from fastserve.monitor.asking import answer
 from fastserve.monitor.question import DriftQuestion, PerformanceQuestion, convert
 from fastserve.store.compactor import Compactor
 from fastserve.store.frames import Frame, Kind
-from fastserve.store.journal import SEQ_STEP
+from fastserve.store.order import SEQ_STEP
 from fastserve.store.reader import Reader
 from fastserve.store.rows import Row
 from fastserve.store.writer import Writer

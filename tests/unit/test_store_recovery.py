@@ -2,6 +2,7 @@
 
 import base64
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -91,8 +92,9 @@ def test_one_of_a_later_version_is_left_as_it_is(tmp_path, caplog):
 
 
 def test_what_a_living_worker_has_is_not_touched(tmp_path):
-    writer = Writer(tmp_path, LogConfig())
-    writer.append([(Kind.RECORD, b"a")])
+    writer, stored_it = Writer(tmp_path, LogConfig()), threading.Event()
+    writer.append([(Kind.RECORD, b"a")], lambda _: stored_it.set())
+    assert stored_it.wait(20)
     assert adopt(tmp_path) == 0
     Writer(tmp_path, LogConfig()).close(20)
     assert len(folder.workers(tmp_path)) == 2
