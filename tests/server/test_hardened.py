@@ -5,7 +5,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """As `folder`, where any user may look: pytest's own folders are for one only."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        os.chmod(made, 0o755)
+        models.save(times(1), Path(made) / "m" / "1")
+        yield Path(made)
+
+
 def answers(server: ServerProcess) -> bool:
     with Wire((server.host, server.port)) as wire:
         return wire.post(PREDICT, GOOD).status == 200
@@ -54,12 +64,12 @@ READ_ONLY = 'mount --make-rprivate / && mount -o remount,ro,bind / && ! touch /t
 @pytest.mark.skipif(
     os.geteuid() != 0 or not can("unshare", "-m") or not can(*POWERLESS), reason="takes root, unshare and setpriv"
 )
-def test_nothing_can_be_written_and_nothing_is_permitted(folder: Path):
+def test_nothing_can_be_written_and_nothing_is_permitted(readable: Path):
     # Another user where this environment can be read by one; else ours without a single capability.
     tried = subprocess.run([*POWERLESS, *NOBODY, FASTSERVE, "version"], check=False, capture_output=True)
     reachable = tried.returncode == 0
     wrapper = ("unshare", "-m", "sh", "-c", READ_ONLY, "sh", *POWERLESS, *(NOBODY if reachable else ()))
-    with Confined([shutil.which(wrapper[0]) or "", *wrapper[1:]], str(folder), "--workers", "2") as server:
+    with Confined([shutil.which(wrapper[0]) or "", *wrapper[1:]], str(readable), "--workers", "2") as server:
         assert answers(server)
         assert "Traceback" not in server.output
 

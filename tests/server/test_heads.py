@@ -167,7 +167,7 @@ def test_a_body_never_becomes_a_request(server: ServerProcess, name: str):
 
 
 def test_a_body_of_tiny_chunks(server: ServerProcess):
-    body = GOOD + b" " * (65_537 - len(GOOD))
+    body = GOOD + b" " * (10_000 - len(GOOD))
     with connected(server) as wire:
         wire.head("POST", PREDICT, "Transfer-Encoding: chunked")
         wire.write(b"".join(chunk(body[at : at + 1]) for at in range(len(body))) + chunk(b""))
