@@ -9,6 +9,7 @@ from bench.load.servers import Server
 
 FASTSERVE = "fastserve"
 ECHO = "Granian RSGI echo"
+AFFINE = "fastserve --adaptive-affinity true"
 RAW = "onnxruntime alone"
 ON_LOOP = "all on the loop"
 FASTAPI = "FastAPI, orjson, onnxruntime on uvicorn"
@@ -38,6 +39,7 @@ CONTENDERS = {
     "fastserve, coroutines": Contender(("bench.load.coroutine", *_SERVE)),
     "Granian ASGI echo": Contender(("bench.load.echo", "asgi", "{port}"), echoes=True),
     "fastserve --interface asgi": Contender(("fastserve", *_SERVE, "--interface", "asgi")),
+    AFFINE: Contender(("fastserve", *_SERVE, "--adaptive-affinity", "true")),
     ON_LOOP: Contender(("bench.load.on_loop", *_SERVE)),
     LOGGING: Contender(("fastserve", *_LOG)),
     SQLITE_EACH: Contender(("bench.load.log_sqlite", "each", *_LOG)),
