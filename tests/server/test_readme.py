@@ -31,8 +31,9 @@ FROM_DATASET = [(command, answer) for command, answer in EVERY if PREDICT in com
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[ServerProcess]:
-    with ServerProcess(str(demo.MODELS)) as server:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The demo: its models, and a log."""
+    with ServerProcess(str(demo.MODELS), "--log-dir", str(tmp_path_factory.mktemp("logs"))) as server:
         yield server
 
 

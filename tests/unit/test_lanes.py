@@ -1,7 +1,9 @@
 """What a protocol's lane answers is what the general way answers, byte for byte; what it does not is left to that."""
 
+import gc
 import json
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from fastserve.protocols.tfserving.routes import TfServing
 from tests.support import models
 from tests.support.fake_doors import DirectExchange, FakeDirectDoor
 from tests.support.shelf import Shelf
+from tests.support.waiting import until
 
 PREDICT, INFER = "/v1/models/m:predict", "/v2/models/m/infer"
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -211,6 +214,27 @@ def test_a_lane_ends_with_its_version(tmp_path: Path):
         assert answer.headers["x-model-version"] == "2"
         (gone,) = pair.both("/v1/models/m/versions/1:predict", [predict([ROW])])
         assert gone.status == 404
+
+
+@pytest.mark.parametrize(("path", "sent"), [(PREDICT, predict([ROW])), (INFER, binary([ROW])), (INFER, in_json([ROW]))])
+def test_a_lane_that_went_keeps_no_version(tmp_path: Path, path: str, sent: Sent):
+    shelf = Shelf(tmp_path)
+    shelf.put("m", models.tiny())
+    with shelf.engine() as engine:
+        pair = Pair(engine)
+        pair.both(path, [sent])
+        pair.both(path, [sent])
+        assert pair.rides(path)
+        gc.collect()  # what the test's own exchanges hold in circles
+        gc.disable()
+        try:
+            held = weakref.ref(engine.lease("m"))
+            shelf.put("m", models.tiny(), 2)
+            engine.refresh()
+            pair.fast.door.lanes.clear()
+            until(lambda: held() is None)
+        finally:
+            gc.enable()
 
 
 def test_what_lanes_answer_is_counted_as_all_else(pairs: Callable[..., Pair]):

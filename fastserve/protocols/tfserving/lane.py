@@ -33,7 +33,6 @@ class PredictLane:
         self._plan = plan
         self._blocks = blocks
         self._serves = serves
-        self._encode = self._sole_output if len(plan.output_names) == 1 else self._outputs
 
     def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
         """See `Lane`."""
@@ -44,7 +43,9 @@ class PredictLane:
             return None
         dtype = self._plan.sole_dtype
         found = each(lambda body: sole_rows(body, _KEY, dtype, "$.instances"), bodies)
-        return self._blocks.run(found, came_ns, self._encode)
+        # Not kept: a method of its own that it holds would keep it, and the version, until the collector comes.
+        encode = self._sole_output if len(self._plan.output_names) == 1 else self._outputs
+        return self._blocks.run(found, came_ns, encode)
 
     def _sole_output(self, outputs: tuple[Tensor, ...], rows: list[int]) -> list[Response]:
         plan = self._plan
