@@ -171,6 +171,7 @@ class LineWriter:
         try:
             self._file.reopen_if_moved()
             while self._waiting:
+                self._file.reopen_if_moved()  # again: what is added after a move is not written where it was
                 entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_A_TIME))]
                 self._file.write(self._encode(entries))
         except OSError as error:

@@ -65,7 +65,19 @@ _here = threading.local()
 class DirectReply(Reply):
     """One request, from its headers to its answer: Granian calls it when the body is there."""
 
-    __slots__ = ("__weakref__", "_body", "_by_ns", "_caller", "_door", "_headers", "_match", "_proto", "_scope", "_started_ns", "_watch")  # fmt: skip  # noqa: E501
+    __slots__ = (
+        "__weakref__",
+        "_body",
+        "_by_ns",
+        "_caller",
+        "_door",
+        "_headers",
+        "_match",
+        "_proto",
+        "_scope",
+        "_started_ns",
+        "_watch",
+    )
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -304,6 +305,12 @@ def test_log_records_are_sent(tmp_path: Path) -> None:
     assert len(ids) == 20
 
 
+HEEDING_SIGINT = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""What runs a command as from a terminal: shells have those that they start in the background ignore SIGINT."""
+
+
 def test_ctrl_c_prints_what_was_measured() -> None:
     held: list[socket.socket] = []
 
@@ -316,6 +323,9 @@ def test_ctrl_c_prints_what_was_measured() -> None:
 
     with OddServer(serve) as server:
         command = [
+            sys.executable,
+            "-c",
+            HEEDING_SIGINT,
             FASTSERVE,
             "bench",
             url(server),

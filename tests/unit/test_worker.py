@@ -70,6 +70,7 @@ def test_the_loop_calls_ours_at_once_and_others_on_the_loop():
         loop.run_until_complete(later())
 
         reply = DirectReply.__new__(DirectReply)
+        reply._by_ns = 0
         reply._door = SimpleNamespace(bodies=SimpleNamespace(waiting={}))  # type: ignore[assignment]
         # Its body came too late: it does nothing, at once, and leaves no handle on the loop.
         assert loop.call_soon_threadsafe(reply, "a body", context=None) is None
