@@ -108,12 +108,12 @@ class Batcher:
         runner = self.short.take() if self.short.fits(rows, size) else None
         if runner is None:
             return False
-        started = self._clock()
+        started, cost_started, cost = self._clock(), self._run_clock(), 0
         outcome: InferResult | FastServeError
         ran = 0
         try:
             outputs = runner.run_one(request.inputs, rows)
-            ran = self._clock()
+            ran, cost = self._clock(), self._run_clock() - cost_started
             if request.outputs is not None:
                 outputs = {name: outputs[name] for name in request.outputs}
             outcome = InferResult(self._model, self._version, outputs, Timing(0, ran - started, rows))
@@ -127,7 +127,7 @@ class Batcher:
             self.short.give_back(runner)
         answer(outcome)
         if ran:
-            self._costs.observe(size, ran - started)
+            self._costs.observe(size, cost)
             self._version_meter.lone(request.received_ns, started, ran, self._clock(), rows)
         else:
             self._version_meter.failed(self._clock() - (request.received_ns or started))
