@@ -53,7 +53,7 @@ FUTURES_NAMES = (
 )
 
 LEAVE_WITHIN_S = 1.0
-"""Clients whom other authorities vouch for now get so long to read that they should hang up."""
+"""So long do clients whose authority is trusted no longer get to read that they should hang up."""
 
 MAX_OLDER = 2
 """Changes of the certificate that a connection outlives."""
