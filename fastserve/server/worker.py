@@ -53,7 +53,7 @@ FUTURES_NAMES = (
 )
 
 LEAVE_WITHIN_S = 1.0
-"""So long do clients whose authority is trusted no longer get to read that they should hang up."""
+"""How long clients get to read that they should hang up, once their authority is no longer trusted."""
 
 MAX_OLDER = 2
 """Changes of the certificate that a connection outlives."""
