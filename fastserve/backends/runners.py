@@ -186,7 +186,7 @@ class BoundRunner(Stoppable):
     def run_parts(self, parts: list[Tensor], rows: int) -> tuple[Tensor, ...] | None:
         """All outputs of the one input's parts, from one run: the bound buffers, which the next run fills again.
 
-        None where they do not fit, or better run where they lie, or the run fails.
+        None where they do not fit, or are better run where they lie. Raises RunFailed.
         """
         (spec,) = self._session.signature.inputs
         bound = self._bound.get(rows) or self._bound_for({spec.name: parts[0]}, rows)
@@ -200,8 +200,8 @@ class BoundRunner(Stoppable):
             return None
         try:
             bound.run()
-        except self._errors:
-            return None
+        except self._errors as error:
+            raise RunFailed("the model failed on one of these") from error
         return tuple([output for _, output in bound.outputs])
 
     def run_one(self, request: dict[str, Tensor], rows: int) -> dict[str, Tensor]:

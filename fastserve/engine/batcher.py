@@ -22,6 +22,7 @@ from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.ranked import Queue, Ranks, queue_of
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
+from fastserve.engine.suspects import Suspects
 from fastserve.engine.timer import Alarm, weakly
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
 from fastserve.types import Answer, InferRequest, InferResult, Tensor, Timing
@@ -81,6 +82,7 @@ class Batcher:
         self._limits = limits
         self._queue = limits.queue()
         self.short = ShortRuns(short_runner, costs, limits.inline_rows, alarm, clock)
+        self.suspects = Suspects(costs, clock)
         self._free = list(runners)
         self._slots = len(runners)
         self._running: dict[Runner, list[Ticket]] = {}
@@ -120,6 +122,7 @@ class Batcher:
         except FastServeError as error:
             if self.short.was_stopped(size):
                 return False
+            self.suspects.failed_alone(request.inputs.values(), of_many=False)
             outcome = error
         except Exception:  # the batch runner's edge: whatever a backend does, the request is answered
             outcome = self._backend_failed()
@@ -141,7 +144,7 @@ class Batcher:
                 self._enqueue_all(batch)
                 continue
             try:
-                self._run(batch, runner)
+                self._run_parts(batch, runner)
             finally:
                 self.short.give_back(runner)
 
@@ -180,10 +183,11 @@ class Batcher:
         """Queue `ticket` and wake a free slot, or be it. Raises QueueFull unless `admitted`."""
         now = ticket.queued_ns = self._clock()
         rows = max(1, ticket.rows)
+        bucket = ticket if self.suspects.wary and self.suspects.holds(ticket.inputs.values()) else ticket.bucket
         with self._lock:
             if self._closed:
                 raise Draining("this version of the model is being unloaded; send the request again")
-            if not self._queue.push(ticket, ticket.bucket, rows, now, ticket.leaves_ns, ticket.priority, admitted):
+            if not self._queue.push(ticket, bucket, rows, now, ticket.leaves_ns, ticket.priority, admitted):
                 raise QueueFull(f"the queue of model {self._model} is full ({self._queue.queued_rows} rows wait)")
             runners = self._ready_runners(now)
         self._start(runners, serve_here=serve_here)
@@ -214,6 +218,7 @@ class Batcher:
         """
         batches: list[list[Ticket]] = []
         rows = spared_ns = 0
+        tickets, apart = self.suspects.sifted(tickets)
         for ticket in tickets:
             rows += ticket.rows
             spared_ns += self._costs.estimate_ns(ticket.size)
@@ -223,7 +228,7 @@ class Batcher:
             else:
                 batches.append([ticket])
                 rows, spared_ns = ticket.rows, self._costs.estimate_ns(ticket.size)
-        return batches
+        return batches + [[ticket] for ticket in apart]
 
     def _enqueue_all(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
@@ -271,7 +276,7 @@ class Batcher:
             self.settle(ticket, too_late())
         if not tickets:
             return False
-        self._run(tickets, runner)
+        self._run_parts(tickets, runner)
         with self._lock:
             self._running.pop(runner, None)
             if runner in self._stopped:
@@ -287,7 +292,12 @@ class Batcher:
                     self._stopped.add(runner)
                     runner.stop()
 
-    def _run(self, tickets: list[Ticket], runner: Runner) -> None:
+    def _run_parts(self, tickets: list[Ticket], runner: Runner) -> None:
+        """One run, or several where requests came lately that make one fail."""
+        for part in self.suspects.parts(tickets):
+            self._run(part, runner)
+
+    def _run(self, tickets: list[Ticket], runner: Runner, *, again: bool = False) -> None:
         """One run; if it fails, its halves, so that a bad request fails alone."""
         cost_started = self._run_clock()
         started = self._clock()
@@ -299,22 +309,26 @@ class Batcher:
             ran = self._clock()
             self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
             self._version_meter.ran(sum(rows), ran - started, ran)
+            if self.suspects.wary:
+                self.suspects.ran(len(tickets))
             with self._answering():
                 self._answer(tickets, answers, started, ran)
         except FastServeError as error:
-            self._isolate(tickets, runner, error)
+            self._isolate(tickets, runner, error, again)
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
-            self._isolate(tickets, runner, self._backend_failed())
+            self._isolate(tickets, runner, self._backend_failed(), again)
 
     def _backend_failed(self) -> RunFailed:
         _log.exception("model %s version %d: the backend failed", self._model, self._version)
         return RunFailed("the model failed on this input")
 
-    def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError) -> None:
+    def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError, again: bool) -> None:
         if runner is self.short.runner and self.short.was_stopped(sum([ticket.size for ticket in tickets])):
             self._enqueue_all(tickets)
             return
         if len(tickets) == 1:
+            if not tickets[0].claimed:  # else its run may have been ended
+                self.suspects.failed_alone(tickets[0].inputs.values(), of_many=again)
             self.settle(tickets[0], error)
             return
         self.meters.isolated.add(1)
@@ -322,7 +336,7 @@ class Batcher:
         half = len(waiting) // 2
         for part in (waiting[:half], waiting[half:]):
             if part:
-                self._run(part, runner)
+                self._run(part, runner, again=True)
 
     def _answer(self, tickets: list[Ticket], answers: list[dict[str, Tensor]], started: int, ran: int) -> None:
         """Answering encodes, on this thread."""

@@ -14,6 +14,7 @@ from fastserve._ext.costs import CostTable
 from fastserve.clock import Clock
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
+from fastserve.engine.suspects import Suspects
 from fastserve.errors import FastServeError
 from fastserve.types import Signature, Tensor
 
@@ -32,7 +33,7 @@ class RunsParts(Protocol):
     def run_parts(self, parts: list[Tensor], rows: int) -> tuple[Tensor, ...] | None:
         """All outputs [rows, ...] of the one input's parts, one after the other; valid until the next run.
 
-        None, where they do not fit its buffers or the run fails.
+        None, where they do not fit its buffers. Raises RunFailed.
         """
 
 
@@ -48,7 +49,13 @@ def each(read: Callable[[bytes], Tensor | None], bodies: list[bytes]) -> Found:
 
 
 def blocks_for(
-    signature: Signature, short: ShortRuns, max_rows: int, clock: Clock, run_clock: Clock, meters: ModelMeters
+    signature: Signature,
+    short: ShortRuns,
+    suspects: Suspects,
+    max_rows: int,
+    clock: Clock,
+    run_clock: Clock,
+    meters: ModelMeters,
 ) -> "Blocks | None":
     """Blocks of a version whose rows may be coalesced; None where it has several inputs, or rows of many shapes."""
     spec = signature.inputs[0]
@@ -56,17 +63,29 @@ def blocks_for(
     if len(signature.inputs) != 1 or not fixed or not isinstance(short.runner, RunsParts):
         return None
     shapes = RowShapes(((spec.name, spec.dtype.numpy, (spec.shape or ())[1:]),))
-    return Blocks(shapes, short, max_rows, clock, run_clock, meters)
+    return Blocks(shapes, short, suspects, max_rows, clock, run_clock, meters)
+
+
+MAX_FAILURES = 16
+"""Runs that fail before what is left goes the way of all others: two bad ones among 64 are found with fewer."""
 
 
 class Blocks:
     """Blocks of one version."""
 
     def __init__(
-        self, shapes: RowShapes, short: ShortRuns, max_rows: int, clock: Clock, run_clock: Clock, meters: ModelMeters
+        self,
+        shapes: RowShapes,
+        short: ShortRuns,
+        suspects: Suspects,
+        max_rows: int,
+        clock: Clock,
+        run_clock: Clock,
+        meters: ModelMeters,
     ) -> None:
         self._shapes = shapes
         self._short = short
+        self._suspects = suspects
         self._costs: CostTable = short.costs
         self._max_rows = max_rows
         self._clock = clock
@@ -82,22 +101,44 @@ class Blocks:
         """Run what fits; an answer for each, None for what was left out. `came_ns`: when their bodies were there."""
         counts = self._shapes.each(found)
         answers: list[Answered | None] = [None] * len(found)
-        for places in self._cut(counts):
+        waiting = self._cut(found, counts)[::-1]
+        failures = 0
+        while waiting:
+            places = waiting.pop()
             parts: list[Tensor] = [found[at] for at in places]  # type: ignore[misc]  # -1 rows else
             rows = [counts[at] for at in places]
-            done = self._run(parts, rows, [came_ns[at] for at in places], encode)
+            try:
+                done = self._run(parts, rows, [came_ns[at] for at in places], encode)
+            except FastServeError:
+                failures += 1
+                if failures > MAX_FAILURES:
+                    break
+                waiting += self._halves(places, parts, failures > 1)
+                continue
             if done is None:
                 break  # as long as the reason lasts it is everybody's
             for at, answer in zip(places, done, strict=True):
                 answers[at] = answer
         return answers
 
-    def _cut(self, counts: list[int]) -> list[list[int]]:
+    def _halves(self, places: list[int], parts: list[Tensor], again: bool) -> list[list[int]]:
+        """What to run after these failed, the first last: the way of all others takes longer than a few short runs."""
+        if len(places) == 1:
+            self._suspects.failed_alone(parts, of_many=again)
+            return []
+        self._meters.isolated.add(1)
+        half = len(places) // 2
+        return [places[half:], places[:half]]
+
+    def _cut(self, found: Found, counts: list[int]) -> list[list[int]]:
         """Places in `counts` that run together: each short by itself, together no more than a door's thread is held."""
         blocks: list[list[int]] = []
         rows, spared_ns = self._max_rows, 0
+        suspects = self._suspects
         for at, count in enumerate(counts):
             if count <= 0 or not self._short.fits(count, count):
+                continue
+            if suspects.wary and suspects.holds([found[at]]):  # type: ignore[list-item]  # -1 rows else
                 continue
             rows += count
             spared_ns += self._costs.estimate_ns(count)
@@ -111,6 +152,7 @@ class Blocks:
     def _run(
         self, parts: list[Tensor], rows: list[int], came_ns: list[int], encode: Encode[Answered]
     ) -> list[Answered] | None:
+        """None where it is nobody's fault that there are no answers. Raises what the run does."""
         runner = self._short.take()
         if runner is None:
             return None
@@ -119,10 +161,13 @@ class Blocks:
             began, cost_began = self._clock(), self._run_clock()
             outputs = cast(RunsParts, runner).run_parts(parts, total)
             if outputs is None:
-                self._short.was_stopped(total)
                 return None
             cost, ended = self._run_clock() - cost_began, self._clock()
             answers = encode(outputs, rows)
+        except FastServeError:
+            if self._short.was_stopped(total):
+                return None
+            raise
         finally:
             self._short.give_back(runner)
         self._costs.observe(total, cost)

@@ -156,7 +156,15 @@ def _blocks(model: LoadedModel, batcher: Batcher, config: ModelConfig, tools: To
     ruled = rules_of(config) is not None or ranks_of(config) is not None
     if ruled or config.non_finite == "error" or not model.batching.batchable:
         return None
-    return blocks_for(model.signature, batcher.short, config.max_batch_rows, tools.clock, run_clock, batcher.meters)
+    return blocks_for(
+        model.signature,
+        batcher.short,
+        batcher.suspects,
+        config.max_batch_rows,
+        tools.clock,
+        run_clock,
+        batcher.meters,
+    )
 
 
 def _limits(config: ModelConfig, batchable: bool) -> Limits:

@@ -29,6 +29,7 @@ class Ranks(Struct, frozen=True):
 
 class _Waiting(Struct):
     ticket: Ticket
+    bucket: object
     level: int
     rows: int
     came_ns: int
@@ -72,7 +73,7 @@ class RankedQueue:
             return False
         if not self._queue.push(ticket, bucket, rows, now_ns, deadline_ns, priority * HALF + 1, admitted):
             return False
-        self._waiting[id(ticket)] = _Waiting(ticket, level, rows, now_ns)
+        self._waiting[id(ticket)] = _Waiting(ticket, bucket, level, rows, now_ns)
         self._counts[level] = there + 1
         if ticket.yields_ns:
             heappush(self._yields, (ticket.yields_ns, next(self._arrivals), id(ticket)))
@@ -120,7 +121,7 @@ class RankedQueue:
                 continue
             ticket = one.ticket
             self._queue.push(
-                ticket, ticket.bucket, one.rows, one.came_ns, ticket.leaves_ns, ticket.priority * HALF, True
+                ticket, one.bucket, one.rows, one.came_ns, ticket.leaves_ns, ticket.priority * HALF, True
             )
 
     def _left(self, tickets: list[Ticket]) -> list[Ticket]:
