@@ -120,9 +120,7 @@ class RankedQueue:
             if one is None or one.ticket.yields_ns > now_ns or not self._queue.remove(one.ticket):
                 continue
             ticket = one.ticket
-            self._queue.push(
-                ticket, one.bucket, one.rows, one.came_ns, ticket.leaves_ns, ticket.priority * HALF, True
-            )
+            self._queue.push(ticket, one.bucket, one.rows, one.came_ns, ticket.leaves_ns, ticket.priority * HALF, True)
 
     def _left(self, tickets: list[Ticket]) -> list[Ticket]:
         for ticket in tickets:

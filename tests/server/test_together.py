@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
+from fastserve._ext.loadgen import Driver
 from tests.server.test_workers import metric
 from tests.support import models, slow_models
 from tests.support.served import ENDLESS, PATIENT, workers_of
@@ -26,6 +27,10 @@ from tests.support.wire import Answer, Wire
 
 CLIENTS = 8
 ROUNDS = int(os.environ.get("FASTSERVE_TEST_ROUNDS", "40"))
+LOAD_ROUNDS = int(os.environ.get("FASTSERVE_TEST_LOAD_ROUNDS", "1"))
+LOAD_NS = 250_000_000 * min(LOAD_ROUNDS, 4)
+GOOD_SHARE = 0.6
+"""Of the rate without a bad one; 0.38 where each failed batch is taken apart anew."""
 DELAY = "[[models]]\nname = '{name}'\nmax_queue_delay_us = {delay}\nmax_batch_rows = 32\n"
 
 
@@ -34,7 +39,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("together")
     models.save(models.identity(T.INT64, ("N", 1)), folder / "models" / "numbers" / "1")
     models.save(models.identity(T.STRING, ("N", 1)), folder / "models" / "words" / "1")
-    models.save(models.lookup(), folder / "models" / "lookup" / "1")
+    for name in ("lookup", "at_once"):
+        models.save(models.lookup(), folder / "models" / name / "1")
     config = folder / "fastserve.toml"
     names = [DELAY.format(name=name, delay=1000) for name in ("numbers", "words", "lookup")]
     config.write_text("[repository]\npath = 'models'\n" + "".join(names))
@@ -130,6 +136,35 @@ def test_one_that_is_bad_in_every_batch_fails_alone(server: ServerProcess):
                 assert list(body) == ["error"]
             else:
                 assert (status, body) == (200, {"predictions": [[2.0 * row, 2.0 * row + 1]]})
+
+
+def of_row(row: int) -> bytes:
+    body = b'{"instances": [%d]}' % row
+    return b"POST /v1/models/at_once:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def good_per_s(server: ServerProcess, requests: list[bytes], bad: int) -> float:
+    """Right answers a second to 32 clients; so many of 32 requests are refused."""
+    driver = Driver(socket.AF_INET, server.host, server.port, requests, 32)
+    driver.run(duration_ns=LOAD_NS, timeout_ns=20 * 10**9)
+    counts = driver.counts()
+    statuses = counts["by_status"]
+    assert set(statuses) == ({200, 400} if bad else {200})
+    assert sum(statuses.values()) * bad == pytest.approx(32 * statuses.get(400, 0), abs=32)
+    return float(statuses[200] / counts["elapsed_ns"] * 1e9)
+
+
+def test_one_that_is_bad_in_every_batch_slows_the_others_little(server: ServerProcess):
+    """How many runs it takes is counted in tests/unit/test_suspects.py; here a disturbed round is taken again."""
+    good, bad = [of_row(i % 8) for i in range(32)], [*[of_row(i % 8) for i in range(31)], of_row(99)]
+    good_per_s(server, good, 0)
+    shares: list[float] = []
+    while len(shares) < LOAD_ROUNDS or (max(shares) < GOOD_SHARE and len(shares) < 8):
+        alone = good_per_s(server, good, 0)
+        beside = good_per_s(server, bad, 1)
+        shares.append(beside / max(alone, good_per_s(server, good, 0)))
+    print(f"good requests beside a bad one, of those without it: {[round(share, 2) for share in shares]}")
+    assert max(shares) > GOOD_SHARE
 
 
 CONFIG = """

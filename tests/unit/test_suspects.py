@@ -82,7 +82,10 @@ def healed(run: Any) -> Any:
 
     def whole(requests: list[dict[str, Any]], rows: list[int]) -> Any:
         answers = run([{"x": np.abs(request["x"])} for request in requests], rows)
-        return [{name: value * np.sign(one["x"]) for name, value in a.items()} for a, one in zip(answers, requests)]
+        return [
+            {name: value * np.sign(one["x"]) for name, value in a.items()}
+            for a, one in zip(answers, requests, strict=True)
+        ]
 
     return whole
 
