@@ -194,13 +194,15 @@ cdef class BatchQueue:
     """Tickets that wait for one model version. The module's text has the rules.
 
     A `now_ns` that goes back from one call to the next does no harm: what was found due or late stays so. `queued_rows`
-    and `len` count every ticket that no method has answered yet, expired ones too.
+    and `len` count every ticket that no method has answered yet, expired ones too. `pays_rows`: a batch takes no more,
+    but for a ticket that alone has more; larger ones would hold up those behind them for nothing.
     """
 
     cdef int64_t max_batch_rows
     cdef int64_t enough_rows
     cdef int64_t max_delay_ns
     cdef int64_t max_queue_rows
+    cdef public int64_t pays_rows
     cdef readonly int64_t queued_rows
     cdef int64_t arrivals
     cdef int64_t moment
@@ -225,6 +227,7 @@ cdef class BatchQueue:
         self.enough_rows = min(enough_rows, max_batch_rows)
         self.max_delay_ns = max_delay_ns
         self.max_queue_rows = max_queue_rows
+        self.pays_rows = max_batch_rows
         self.buckets = {}
         self.expired = {}
         self.due = new_timeline(DUE)
@@ -306,7 +309,7 @@ cdef class BatchQueue:
         bucket.served = self.moment
         cdef Entry entry = first_entry(bucket)
         cdef int64_t part = (self.queued_rows + share - 1) // share
-        cdef int64_t room = min(self.max_batch_rows, max(part, entry.rows))
+        cdef int64_t room = min(self.max_batch_rows, max(min(part, self.pays_rows), entry.rows))
         while entry is not None and entry.rows <= room:
             room -= entry.rows
             self.leave(entry)

@@ -17,6 +17,11 @@ from fastserve.types import Answer, InferResult, Timing
 
 MEASURED_RUNS = 8
 
+HANDLING_NS = 100_000
+"""What a batch takes beside its run, about: to be formed, told of, and its thread to be woken."""
+
+NEXT_TO_NOTHING = 1 / 12
+
 PART = -1
 """When a part of a request was received: that is the whole's to say."""
 
@@ -139,6 +144,19 @@ def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferRe
     )
     outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in names}
     return InferResult(first.model, first.version, outputs, timing)
+
+
+def paying_rows(costs: CostTable, sizes: list[int]) -> int:
+    """The rows from which on larger batches save next to nothing: what more waits is better left to the next run.
+
+    With a batch that takes all, answers come in lumps, those behind it wait for nothing, and where clients send again when
+    they are answered, slots are idle until they do. `sizes`, ascending; those never measured took too long to be.
+    """
+    a_row = [(costs.estimate_ns(rows) + HANDLING_NS) / rows for rows in sizes if costs.estimate_ns(rows) != UNKNOWN_NS]
+    if not a_row:
+        return sizes[-1]
+    enough = min(a_row) * (1 + NEXT_TO_NOTHING)
+    return next(rows for rows, ns in zip(sizes, a_row, strict=False) if ns <= enough)
 
 
 def measured(

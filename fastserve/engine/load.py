@@ -17,7 +17,7 @@ from fastserve.backends.base import LoadedModel, LoadOptions, Runner
 from fastserve.backends.table import backend_for
 from fastserve.clock import Clock
 from fastserve.config import ModelConfig
-from fastserve.engine.batch import measured
+from fastserve.engine.batch import measured, paying_rows
 from fastserve.engine.batcher import Answering, Batcher, Limits
 from fastserve.engine.block import Blocks, blocks_for
 from fastserve.engine.described import alone, describe
@@ -107,7 +107,7 @@ def _lease(
     batcher = Batcher(
         model=config.name,
         version=version,
-        limits=_limits(config, batching.batchable),
+        limits=_limits(config, batching.batchable, costs),
         runners=runners[1:],
         short_runner=runners[0],
         costs=costs,
@@ -167,7 +167,10 @@ def _blocks(model: LoadedModel, batcher: Batcher, config: ModelConfig, tools: To
     )
 
 
-def _limits(config: ModelConfig, batchable: bool) -> Limits:
+def _limits(config: ModelConfig, batchable: bool, costs: CostTable) -> Limits:
+    large = (
+        config.max_queue_delay_us > 0 or config.preferred_batch_rows
+    )  # who says so wants batches as large as they get
     return Limits(
         batchable=batchable,
         max_batch_rows=config.max_batch_rows,
@@ -175,7 +178,13 @@ def _limits(config: ModelConfig, batchable: bool) -> Limits:
         max_queue_rows=config.max_queue_rows,
         enough_rows=min(config.preferred_batch_rows, default=0),
         ranks=ranks_of(config),
+        pays_rows=0 if large else paying_rows(costs, _sizes(batchable, config.max_batch_rows)),
     )
+
+
+def _sizes(batchable: bool, max_rows: int) -> list[int]:
+    """Batch sizes that are measured."""
+    return [1 << power for power in range(max_rows.bit_length())] if batchable else [1]
 
 
 def _row_bytes(example: dict[str, Tensor] | None) -> int:
@@ -188,9 +197,7 @@ def _measure(model: LoadedModel, runners: list[Runner], costs: CostTable, max_ro
         return
     for runner in runners:
         _run_example(model, runner, 1)
-    sizes = [1]
-    while model.batching.batchable and sizes[-1] * 2 <= max_rows:
-        sizes.append(sizes[-1] * 2)
+    sizes = _sizes(model.batching.batchable, max_rows)
     try:
         measured(costs, sizes, lambda rows: _run_example(model, runners[0], rows), clock, MEASURE_UP_TO_NS)
     except FastServeError as error:

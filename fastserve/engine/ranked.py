@@ -139,8 +139,14 @@ Queue = BatchQueue | RankedQueue
 
 
 def queue_of(
-    max_batch_rows: int, max_delay_ns: int, max_queue_rows: int, enough_rows: int, ranks: Ranks | None
+    max_batch_rows: int,
+    max_delay_ns: int,
+    max_queue_rows: int,
+    enough_rows: int,
+    ranks: Ranks | None,
+    pays_rows: int | None = None,
 ) -> Queue:
     """An empty queue; without `ranks` a native one."""
     queue = BatchQueue(max_batch_rows, max_delay_ns, max_queue_rows, enough_rows)
+    queue.pays_rows = pays_rows or max_batch_rows
     return queue if ranks is None else RankedQueue(queue, ranks)

@@ -327,11 +327,13 @@ class AgainstTwin(RuleBasedStateMachine):
         delay_ns=st.sampled_from([0, 0, 7, 50]),
         queue_rows=st.integers(1, 30),
         enough_rows=st.integers(1, 10),
+        pays_rows=st.integers(1, 10),
     )
-    def start(self, batch_rows: int, delay_ns: int, queue_rows: int, enough_rows: int) -> None:
+    def start(self, batch_rows: int, delay_ns: int, queue_rows: int, enough_rows: int, pays_rows: int) -> None:
         self.batch_rows = batch_rows
         self.native = BatchQueue(batch_rows, delay_ns, queue_rows, enough_rows)
         self.twin = reference.BatchQueue(batch_rows, delay_ns, queue_rows, enough_rows)
+        self.native.pays_rows = self.twin.pays_rows = pays_rows
         self.now_ns = 100
         self.tickets: list[Ticket] = []
 
@@ -379,22 +381,3 @@ class AgainstTwin(RuleBasedStateMachine):
 
 AgainstTwin.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 test_any_mix_of_calls_agrees_with_the_twin = AgainstTwin.TestCase
-
-
-@pytest.mark.parametrize("make", [BatchQueue, reference.BatchQueue])
-@pytest.mark.parametrize(
-    ("share", "batches"),
-    [(1, [[0, 1, 2, 3, 4]]), (2, [[0, 1, 2], [3, 4]]), (4, [[0, 1], [2, 3, 4]]), (100, [[0], [1, 2, 3, 4]])],
-)
-def test_with_other_slots_idle_a_batch_takes_its_part(make: Any, share: int, batches: list[list[int]]):
-    waiting = make(8, 0, 100)
-    for ticket in range(5):
-        waiting.push(ticket, None, 1, 1000)
-    assert [waiting.pop(1000, share), waiting.pop(1000, 1)] == [*batches, []][:2]
-
-
-def test_a_part_is_never_less_than_the_first_ticket():
-    waiting = BatchQueue(8, 0, 100)
-    waiting.push("large", None, 6, 1000)
-    waiting.push("small", None, 1, 1000)
-    assert waiting.pop(1000, 4) == ["large"]

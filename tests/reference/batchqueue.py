@@ -32,6 +32,7 @@ class BatchQueue:
         self.enough_rows = min(enough_rows, max_batch_rows)
         self.max_delay_ns = max_delay_ns
         self.max_queue_rows = max_queue_rows
+        self.pays_rows = max_batch_rows
         self.waiting: list[Waiting] = []
         self.late: list[Waiting] = []
         self.served: dict[Hashable, int] = {}
@@ -94,7 +95,7 @@ class BatchQueue:
         batch: list[Waiting] = []
         part = -(-self.queued_rows // share)
         for entry in self._bucket(bucket):
-            room = self.max_batch_rows if part >= self.max_batch_rows else part
+            room = min(part, self.pays_rows, self.max_batch_rows)
             if batch and sum(other.rows for other in batch) + entry.rows > room:
                 break
             batch.append(entry)

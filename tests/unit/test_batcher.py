@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from fastserve._ext.costs import CostTable
+from fastserve.engine.batch import paying_rows
 from fastserve.engine.short import INLINE_NS, TOGETHER_NS
 from fastserve.errors import Cancelled, DeadlineExceeded, Draining, QueueFull, RunFailed
 from fastserve.types import InferResult
@@ -303,3 +305,28 @@ def test_those_that_come_together_and_find_the_queue_full_are_told():
     assert bench.answer("b") is QueueFull
     bench.executor.run_all()
     assert bench.answer("a") == [0]
+
+
+@pytest.mark.parametrize(
+    ("run_us", "rows"),
+    [
+        ({1: 1131, 2: 1852, 4: 3564, 8: 6900, 16: 13900}, 4),  # a transformer encoder, measured
+        ({1: 6664, 2: 13570, 4: 27400}, 1),  # a CNN, measured; larger ones took too long to be
+        ({1: 60, 2: 62, 4: 66, 8: 74, 16: 90}, 16),
+        ({}, 16),
+    ],
+    ids=["encoder", "convolutions", "mostly overhead", "never measured"],
+)
+def test_batches_are_as_large_as_it_pays(run_us: dict[int, int], rows: int):
+    costs = CostTable()
+    for size, us in run_us.items():
+        costs.observe(size, us * 1000)
+    assert paying_rows(costs, [1, 2, 4, 8, 16]) == rows
+
+
+def test_what_would_be_more_than_pays_is_left_to_the_next_run():
+    bench = Bench(max_batch_rows=8, pays_rows=2)
+    for name in "abcd":
+        bench.submit(name, 1)
+    bench.executor.run_all()
+    assert bench.batches == [[1, 1], [1, 1]]
