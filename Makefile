@@ -9,6 +9,11 @@ PACKAGE := pyproject.toml setup.py MANIFEST.in README.md LICENSE
 NATIVE := setup.py $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp)
 MODULES := $(shell find fastserve -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.onnx' -o -name '*.json' -o -name py.typed \))
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+# Set-up waits for the network, and for the compiler of one file: two things at a time, but not beside `clean`.
+MAKEFLAGS += $(if $(filter clean,$(MAKECMDGOALS)),,--jobs=2)
+PARALLEL := 3
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(PARALLEL) --dist=worksteal
+NEEDED := $(BIN)/python tests/support/needed.py
 SANITIZED := build/sanitized
 MICRO := -m pytest bench/micro -q --benchmark-enable --benchmark-only --benchmark-quiet
 
@@ -18,14 +23,14 @@ demo: .make/demo
 	@exec $(BIN)/fastserve demo
 
 test: .make/test .make/ext .make/sdks
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Formatting, lints, types, then all tests (those of the layers and of the native interfaces among them).
 check: .make/test .make/ext .make/sdks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: .make/test
 	$(BIN)/ruff format .
@@ -90,41 +95,56 @@ clean:
 	rm -rf .venv .make build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find fastserve -name '*.so' -delete
 
+# The newest pip finds what to install in a third of the time that the one in a Python of some years ago takes.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3-venv is missing? apt-get install python3-venv" >&2; exit 1; }
+	@$(PIP) --upgrade pip || { rm -rf .venv; exit 1; }
 
 # The wheel and the editable install exclude each other in one .venv: each takes the other's mark away.
 .make/demo: .make/wheel
 	@echo "installing the wheel and what it needs into .venv ..."
 	@$(PIP) --force-reinstall --no-deps dist/fastserve-*.whl
 	@$(PIP) dist/fastserve-*.whl
-	@rm -f .make/test; touch $@
+	@rm -f .make/editable .make/test; touch $@
 
-.make/wheel: $(PACKAGE) $(NATIVE) $(MODULES) | $(BIN)/python
-	@mkdir -p .make build; rm -rf dist build/lib* build/bdist*
+.make/wheel: $(PACKAGE) $(NATIVE) $(MODULES) | .make/builders
+	@rm -rf dist build/lib* build/bdist*
 	@echo "building the wheel (compiles the native code, about a minute) ..."
-	@flock build/.lock $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
+	@flock build/.lock $(BIN)/python -m pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 	@touch $@
 
-.make/test: pyproject.toml setup.py | $(BIN)/python
+# What compiles the package; installed here once instead of into a folder of its own for each build.
+.make/builders: pyproject.toml | $(BIN)/python
 	@mkdir -p .make build
-	@echo "installing the test environment into .venv (compiles the native code, about a minute) ..."
-	@flock build/.lock $(PIP) -e '.[test]'
+	@$(PIP) -r <($(NEEDED) build)
+	@touch $@
+
+.make/editable: pyproject.toml setup.py .make/builders
+	@echo "installing the package into .venv (compiles the native code, about a minute) ..."
+	@flock build/.lock $(PIP) --no-build-isolation --no-deps -e .
 	@rm -f .make/demo; touch $@
 
+# Most of it is never imported, so it is not compiled to bytecode here.
+.make/packages: pyproject.toml .make/builders
+	@echo "installing what the tests need into .venv ..."
+	@$(PIP) --no-compile -r <($(NEEDED) test)
+	@touch $@
+
+.make/test: .make/editable .make/packages
+	@touch $@
+
 # Official clients that are tested with, each in an environment of its own: ten seconds.
-.make/sdks: tests/support/sdks.py .make/test
+.make/sdks: tests/support/sdks.py .make/packages
 	$(BIN)/python -m tests.support.sdks
 	@touch $@
 
 # What is measured beside fastserve; nothing of it is needed for tests.
 .make/bench: .make/test
 	@echo "installing the servers to compare with into .venv ..."
-	@flock build/.lock $(PIP) $$($(BIN)/python -c 'import tomllib; \
-	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	@$(PIP) -r <($(NEEDED) bench)
 	@touch $@
 
-.make/ext: $(NATIVE) .make/test
+.make/ext: $(NATIVE) .make/editable
 	flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
