@@ -47,6 +47,7 @@ def test_the_header_says_whose_segment_it_is():
         (HEADER[:8] + b"\x02" + HEADER[9:], "version 2; this program reads 1"),
         (HEADER[:40] + b"\xff" + HEADER[41:], "damaged"),
     ],
+    ids=["nothing", "another file", "half of it", "a later version", "another byte"],
 )
 def test_what_is_no_header_is_told(data, message):
     with pytest.raises(SegmentUnreadable, match=message):

@@ -63,7 +63,7 @@ def test_a_flipped_bit_costs_its_record_and_is_told(tmp_path, caplog):
     assert f"{FRAME_BYTES + 50} bytes in 1 places are damaged" in caplog.text
 
 
-@pytest.mark.parametrize("data", [b"", segment()[:30], segment()])
+@pytest.mark.parametrize("data", [b"", segment()[:30], segment()], ids=["nothing", "half a header", "a header"])
 def test_one_whose_first_write_never_ended_goes_with_its_folder(tmp_path, data):
     path = left_behind(tmp_path, data)
     adopt(tmp_path)
