@@ -1,4 +1,4 @@
-"""What every test shares: how hypothesis draws, and nothing that takes time."""
+"""What every test shares: how hypothesis draws, what is in the environment; and nothing that takes time."""
 
 import os
 
@@ -10,3 +10,7 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# pytest loads GNU readline, which tells the processes of xdist a width that no terminal has.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
