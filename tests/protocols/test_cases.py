@@ -42,7 +42,7 @@ def door(request: pytest.FixtureRequest, config_file: Path) -> Iterator[Door]:
 
 def _server(door: str, config_file: Path) -> ServerProcess:
     if door == "asgi, another server":
-        # h11 also where httptools is there: it lets methods through that nobody knows. A test may keep us waiting for a while.
+        # h11 also where httptools is there: it takes methods that nobody knows. A busy machine may keep it waiting.
         program = ("uvicorn", "fastserve.server.app:app", "--http", "h11", "--timeout-keep-alive", "120")
         return ServerProcess(program=program, environment={"FASTSERVE_CONFIG": str(config_file)})
     if door == "rsgi, coroutines only":
