@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t
 
 cdef enum:
     MAX_LENGTH_DIGITS = 7
+    BUSY = 3  # where bodies keep coming, the alarm is set so many times as late again
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
@@ -86,6 +87,7 @@ cdef class Arrivals:
     cdef int64_t fresh_ns
     cdef int64_t stalled_ns
     cdef bint alarm_is_set
+    cdef bint held_since
 
     def __cinit__(
         self,
@@ -116,6 +118,7 @@ cdef class Arrivals:
             self.answer_all()
 
     cdef int set_alarm(self, int64_t came_ns) except -1:
+        self.held_since = True
         if not self.alarm_is_set:
             self.alarm_is_set = True
             self.at(came_ns + self.stalled_ns, self.ring)
@@ -134,6 +137,9 @@ cdef class Arrivals:
         cdef int64_t oldest_ns
         self.alarm_is_set = False
         if not self.here:
+            if self.held_since:  # others will be held soon, and as soon taken along: an alarm set here wakes nobody
+                self.set_alarm(now_ns + BUSY * self.stalled_ns)
+                self.held_since = False
             return
         oldest_ns = (<tuple>self.here[0])[2]
         if now_ns - oldest_ns < self.stalled_ns:

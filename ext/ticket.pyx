@@ -19,7 +19,8 @@ cdef class Ticket:
     answered; versions are replaced while requests wait for them. `queue`: has `cancel(ticket)`. `received_ns`: when the
     request came, 0 where nobody knows; below 0 for a part of another request. `leaves_ns`: when it is late in the
     queue: at its deadline, or when it has waited as long as it may; 0: never. `yields_ns`: when others go first; 0:
-    never. `claimed`: it is answered, or about to be.
+    never. `group`: what encodes the answers of its kind, `encode(outputs, rows)`, for whole batches of them; None where
+    each is by itself. `claimed`: it is answered, or about to be.
     """
 
     cdef readonly object queue
@@ -32,6 +33,7 @@ cdef class Ticket:
     cdef readonly int64_t deadline_ns
     cdef readonly int64_t priority
     cdef readonly object lease
+    cdef readonly object group
     cdef readonly int64_t received_ns
     cdef readonly int64_t leaves_ns
     cdef readonly int64_t yields_ns
@@ -52,6 +54,7 @@ cdef class Ticket:
         object lease=None,
         int64_t received_ns=0,
         int64_t waits_until_ns=0,
+        object group=None,
     ):
         self.queue = queue
         self.inputs = inputs
@@ -63,6 +66,7 @@ cdef class Ticket:
         self.deadline_ns = deadline_ns
         self.priority = priority
         self.lease = lease
+        self.group = group
         self.received_ns = received_ns
         self.leaves_ns = deadline_ns
         if waits_until_ns > 0 and (deadline_ns == 0 or waits_until_ns < deadline_ns):
@@ -87,5 +91,5 @@ cdef class Ticket:
             answer(outcome)
         except Exception:  # the batch runner's edge: one bad answer costs neither the slot nor the others theirs
             logger.exception("an answer could not be given")
-        self.lease = None  # whoever may still cancel holds the ticket, and would hold the version
+        self.lease = self.group = None  # whoever may still cancel holds the ticket, and would hold the version
         return True

@@ -22,7 +22,10 @@ class Ticket:
         lease: object = None,
         received_ns: int = 0,
         waits_until_ns: int = 0,
+        group: Any = None,
     ) -> None: ...
+    @property
+    def group(self) -> Any: ...
     @property
     def queue(self) -> Any: ...
     @property

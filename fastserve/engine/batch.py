@@ -17,10 +17,10 @@ from fastserve.types import Answer, InferResult, Timing
 
 MEASURED_RUNS = 8
 
-HANDLING_NS = 100_000
+HANDLING_NS = 250_000
 """What a batch takes beside its run, about: to be formed, told of, and its thread to be woken."""
 
-NEXT_TO_NOTHING = 1 / 12
+NEXT_TO_NOTHING = 1 / 8
 
 PART = -1
 """When a part of a request was received: that is the whole's to say."""

@@ -7,20 +7,20 @@ Memory: holds the inputs of what is queued, bounded by `max_queue_rows`.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-
-from msgspec import Struct
+from typing import Any
 
 from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
 from fastserve.backends.base import Runner
 from fastserve.clock import Clock
 from fastserve.engine.batch import Parts
+from fastserve.engine.block import group_of, outputs_of
 from fastserve.engine.executor import on_executor_thread
+from fastserve.engine.limits import Limits
 from fastserve.engine.meters import ModelMeters
-from fastserve.engine.ranked import Queue, Ranks, queue_of
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
 from fastserve.engine.suspects import Suspects
 from fastserve.engine.timer import Alarm, weakly
@@ -31,35 +31,6 @@ Answering = Callable[[], AbstractContextManager[None]]
 """What is around the answers of one batch: a door may send them when the last of them is written."""
 
 _log = logging.getLogger(__name__)
-
-
-class Limits(Struct, frozen=True):
-    """How one version's requests are coalesced. A version whose rows may not be coalesced has `batchable` False.
-
-    `enough_rows`: a batch of so many rows waits no longer; 0: only a full one. `ranks`: rules of levels, None for none.
-    `pays_rows`: larger batches save nothing; 0: they do.
-    """
-
-    batchable: bool
-    max_batch_rows: int
-    max_queue_delay_ns: int
-    max_queue_rows: int
-    enough_rows: int = 0
-    ranks: Ranks | None = None
-    pays_rows: int = 0
-
-    @property
-    def inline_rows(self) -> int:
-        """Rows up to which a request may be run without the queue. A delay is waited for by everybody."""
-        return self.max_batch_rows if self.max_queue_delay_ns == 0 else -1
-
-    def queue(self) -> Queue:
-        """An empty queue that keeps them. Rows that may not be coalesced make batches of one request, as one row each."""
-        batch_rows = self.max_batch_rows if self.batchable else 1
-        enough_rows = self.enough_rows or batch_rows
-        return queue_of(
-            batch_rows, self.max_queue_delay_ns, self.max_queue_rows, enough_rows, self.ranks, self.pays_rows
-        )
 
 
 class Batcher:
@@ -145,7 +116,7 @@ class Batcher:
         for batch in self._short_batches(tickets):
             runner = self.short.take()
             if runner is None:
-                self._enqueue_all(batch)
+                self.enqueue_all(batch)
                 continue
             try:
                 self._run_parts(batch, runner)
@@ -234,7 +205,8 @@ class Batcher:
                 rows, spared_ns = ticket.rows, self._costs.estimate_ns(ticket.size)
         return batches + [[ticket] for ticket in apart]
 
-    def _enqueue_all(self, tickets: list[Ticket]) -> None:
+    def enqueue_all(self, tickets: list[Ticket]) -> None:
+        """Queue them, each for itself: one that finds no room is told so."""
         for ticket in tickets:
             try:
                 self.enqueue(ticket)
@@ -307,8 +279,10 @@ class Batcher:
         started = self._clock()
         rows = [ticket.rows for ticket in tickets]
         try:
-            answers = runner.run([ticket.inputs for ticket in tickets], rows)
-            if len(answers) != len(tickets):  # before anybody gets an answer that may be another's
+            group = group_of(tickets)
+            shared = None if group is None else outputs_of(tickets, runner, rows)
+            answers = runner.run([ticket.inputs for ticket in tickets], rows) if shared is None else []
+            if shared is None and len(answers) != len(tickets):  # before anybody gets an answer that may be another's
                 raise RunFailed("the model failed on this input")
             ran = self._clock()
             self._costs.observe(sum([ticket.size for ticket in tickets]), self._run_clock() - cost_started)
@@ -316,7 +290,10 @@ class Batcher:
             if self.suspects.wary:
                 self.suspects.ran(len(tickets))
             with self._answering():
-                self._answer(tickets, answers, started, ran)
+                if group is None or shared is None:
+                    self._answer(tickets, self._results(tickets, answers, started, ran), started, ran)
+                else:
+                    self._answer(tickets, group.encode(shared, rows), started, ran)
         except FastServeError as error:
             self._isolate(tickets, runner, error, again)
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
@@ -328,7 +305,7 @@ class Batcher:
 
     def _isolate(self, tickets: list[Ticket], runner: Runner, error: FastServeError, again: bool) -> None:
         if runner is self.short.runner and self.short.was_stopped(sum([ticket.size for ticket in tickets])):
-            self._enqueue_all(tickets)
+            self.enqueue_all(tickets)
             return
         if len(tickets) == 1:
             if not tickets[0].claimed:  # else its run may have been ended
@@ -342,16 +319,22 @@ class Batcher:
             if part:
                 self._run(part, runner, again=True)
 
-    def _answer(self, tickets: list[Ticket], answers: list[dict[str, Tensor]], started: int, ran: int) -> None:
-        """Answering encodes, on this thread."""
-        count = self._version_meter.answered
-        run_ns, batch_rows, before = ran - started, sum([ticket.rows for ticket in tickets]), ran
+    def _results(
+        self, tickets: list[Ticket], answers: list[dict[str, Tensor]], started: int, ran: int
+    ) -> Iterator[InferResult]:
+        batch_rows = sum([ticket.rows for ticket in tickets])
         for ticket, outputs in zip(tickets, answers, strict=True):
             wanted = ticket.outputs
             given = outputs if wanted is None else {name: outputs[name] for name in wanted}
-            queue_ns = started - ticket.queued_ns
-            result = InferResult(self._model, self._version, given, Timing(queue_ns, run_ns, batch_rows))
-            answered, now = ticket.resolve(result), self._clock()
+            timing = Timing(started - ticket.queued_ns, ran - started, batch_rows)
+            yield InferResult(self._model, self._version, given, timing)
+
+    def _answer(self, tickets: list[Ticket], outcomes: Iterable[Any], started: int, ran: int) -> None:
+        """Answering encodes, on this thread, what is not encoded."""
+        count = self._version_meter.answered
+        batch_rows, before = sum([ticket.rows for ticket in tickets]), ran
+        for ticket, outcome in zip(tickets, outcomes, strict=True):
+            answered, now = ticket.resolve(outcome), self._clock()
             if answered:  # else somebody did before: it was late, or given up
                 count(ticket.received_ns, ticket.queued_ns, started, ran, before, now, ticket.rows, batch_rows)
             before = now

@@ -1,22 +1,26 @@
-"""Blocks: many requests of one kind in one short run, without an object for any of them.
+"""Blocks: many requests of one kind in one run, and their answers encoded in one go.
 
 The way of requests that ask for nothing but an answer: one input, rows of a fixed shape, all outputs, the default deadline.
-Whatever does not fit is left out, and goes the way of all others, which also says what is wrong with it.
+Whatever does not fit is left out, and goes the way of all others, which also says what is wrong with it. Where runs are
+short, there is no object for any of them; where they are not, each has a ticket, and waits in the queue as all others do.
 
-Thread: the door's. Memory: outputs are encoded from the runner's own buffers, before anybody else gets the runner.
+Thread: the door's; an executor's for `outputs_of`. Memory: outputs are encoded from the runner's own buffers, before anybody
+else gets the runner.
 """
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from fastserve._ext.coalesce import RowShapes
 from fastserve._ext.costs import CostTable
+from fastserve._ext.ticket import Ticket
+from fastserve.backends.base import Runner
 from fastserve.clock import Clock
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
 from fastserve.engine.suspects import Suspects
 from fastserve.errors import FastServeError
-from fastserve.types import Signature, Tensor
+from fastserve.types import Answer, Signature, Tensor
 
 Answered = TypeVar("Answered")
 Encode = Callable[[tuple[Tensor, ...], list[int]], list[Answered]]
@@ -24,6 +28,28 @@ Encode = Callable[[tuple[Tensor, ...], list[int]], list[Answered]]
 
 Found = list[Tensor | None]
 """The input of each request; None for one that could not be read."""
+
+
+class Group(Protocol):
+    """What requests of one kind have in common, to whoever runs them."""
+
+    def encode(self, outputs: tuple[Tensor, ...], rows: list[int]) -> list[Any]:
+        """Outputs of one run and the rows of each request, to what each is told; the outputs are another's afterwards."""
+
+
+def group_of(tickets: list[Ticket]) -> Group | None:
+    """What encodes their answers together; None where they are not all of one group, or one was answered already."""
+    group: Group | None = tickets[0].group
+    return group if group is None or all(ticket.group is group for ticket in tickets) else None
+
+
+def outputs_of(tickets: list[Ticket], runner: Runner, rows: list[int]) -> tuple[Tensor, ...] | None:
+    """All outputs of a run of tickets of one group, until the next run; None where they do not fit the runner's buffers.
+
+    Raises RunFailed.
+    """
+    parts = [part for ticket in tickets for part in ticket.inputs.values()]
+    return cast(RunsParts, runner).run_parts(parts, sum(rows))
 
 
 @runtime_checkable
@@ -93,9 +119,27 @@ class Blocks:
         self._meters = meters
 
     @property
-    def worth_while(self) -> bool:
-        """Whether a row's run is short now."""
+    def short(self) -> bool:
+        """Whether a row's run is short now. Where it is not, requests wait for their turn: `tickets`."""
         return self._short.fits(1, 1)
+
+    def tickets(
+        self, found: Found, came_ns: list[int], answers: list[Answer], deadline_ns: int, lease: Any, group: Group
+    ) -> list[Ticket | None]:
+        """Tickets for what fits, which `group` may answer together; None for what was left out."""
+        self._meters.decode.observe_since(came_ns, self._clock())
+        (name,) = lease.input_names
+        tickets: list[Ticket | None] = []
+        for tensor, rows, came, answer in zip(found, self._shapes.each(found), came_ns, answers, strict=True):
+            if tensor is None or not 0 < rows <= self._max_rows:
+                tickets.append(None)
+                continue
+            inputs = {name: tensor}
+            ticket = Ticket(
+                lease.batcher, inputs, rows, rows, None, answer, None, deadline_ns, 0, lease, came, 0, group
+            )
+            tickets.append(ticket)
+        return tickets
 
     def run(self, found: Found, came_ns: list[int], encode: Encode[Answered]) -> list[Answered | None]:
         """Run what fits; an answer for each, None for what was left out. `came_ns`: when their bodies were there."""

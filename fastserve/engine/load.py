@@ -18,13 +18,14 @@ from fastserve.backends.table import backend_for
 from fastserve.clock import Clock
 from fastserve.config import ModelConfig
 from fastserve.engine.batch import measured, paying_rows
-from fastserve.engine.batcher import Answering, Batcher, Limits
+from fastserve.engine.batcher import Answering, Batcher
 from fastserve.engine.block import Blocks, blocks_for
 from fastserve.engine.described import alone, describe
 from fastserve.engine.executor import Executor
 from fastserve.engine.feature_names import names_told
 from fastserve.engine.finite import FiniteValidator
 from fastserve.engine.lease import Lease
+from fastserve.engine.limits import Limits
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.own_rows import Shown
 from fastserve.engine.plan import Plan

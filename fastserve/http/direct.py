@@ -22,6 +22,7 @@ from typing import Any
 
 from fastserve._ext.arrivals import Arrivals, Express, ExpressRequest, Overdue, send_all
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
+from fastserve.http.gone import ClientGone
 from fastserve.http.lanes import LIGHT_BYTES, Lanes
 from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
@@ -193,29 +194,6 @@ class DirectReply(Reply):
             watch.end()
 
 
-class ClientGone:
-    """Called when the client is gone, or the watch for it was ended."""
-
-    __slots__ = ("_future", "_reply")
-
-    def __init__(self, reply: Reply, future: Any) -> None:
-        self._reply: Reply | None = reply
-        self._future = future
-        future.add_done_callback(self, context=None)
-
-    def __call__(self, _: Any) -> None:
-        """Take the request out of the queue, if it still waits."""
-        reply = self._reply
-        if reply is not None and not reply.done:
-            reply.give_up()
-
-    def end(self) -> None:
-        """The request is answered. Granian keeps us with the future, and would keep the reply, its tensors and itself."""
-        future, self._future, self._reply = self._future, None, None
-        if future is not None:
-            future.cancel()
-
-
 Written = tuple[DirectReply, Response]
 """An answer that is yet to leave."""
 
@@ -330,6 +308,8 @@ class DirectDoor:
         """Answer those of one lane; what is left."""
         lane: Lane = arrivals[0][0].lane
         site = self.site
+        if lane.waits:
+            return self._queue_lane(lane, arrivals)
         try:
             answers = lane.answer([content for _, content, _ in arrivals], [came_ns for _, _, came_ns in arrivals])
         except Exception:  # the app's edge: the general way tells each of them what is wrong
@@ -353,6 +333,26 @@ class DirectDoor:
             else:
                 reply.send(answer)
         return left
+
+    def _queue_lane(self, lane: Lane, arrivals: list[Expressed]) -> list[tuple[DirectReply, bytes]]:
+        """Have those of one lane wait for their turn; what is left."""
+        site = self.site
+        replies = [self._general(request) for request, _, _ in arrivals]
+        bodies, came_ns = [content for _, content, _ in arrivals], [came_ns for _, _, came_ns in arrivals]
+        deadline_ns = site.clock() + site.request_timeout_ns if site.request_timeout_ns else 0
+        try:
+            taken = lane.submit(bodies, came_ns, replies, deadline_ns)
+        except Exception:  # the app's edge: the general way tells each of them what is wrong
+            _log.exception("a lane failed")
+            taken = None
+        if taken is None:
+            self.lanes.close(lane)
+            return list(zip(replies, bodies, strict=True))
+        for reply, waits in zip(replies, taken, strict=True):
+            reply.subject = lane.subject
+            if waits:
+                self._answer_later(reply)
+        return [(reply, body) for reply, body, waits in zip(replies, bodies, taken, strict=True) if not waits]
 
     def _general(self, request: ExpressRequest) -> DirectReply:
         """A request that its lane cannot answer, as any other."""

@@ -121,6 +121,9 @@ class Reply:
         return self._answer
 
     def _answer(self, outcome: Any) -> None:
+        if type(outcome) is Response:  # encoded together with others'
+            self.send(outcome)
+            return
         if isinstance(outcome, FastServeError):
             self.fail(outcome)
             return

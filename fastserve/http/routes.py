@@ -4,7 +4,7 @@ A protocol owns the paths its `owns` pattern matches: whatever goes wrong there 
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol as TypingProtocol
 
 from msgspec import Struct
@@ -39,8 +39,17 @@ class Lane(TypingProtocol):
     header_value: str | None
     subject: Subject
 
+    @property
+    def waits(self) -> bool:
+        """Whether requests wait for their turn now: they are to be submitted, and cannot be answered at once."""
+
     def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
         """An answer for each body; None for one that is to be looked at. None for all: the lane is closed for good."""
+
+    def submit(
+        self, bodies: list[bytes], came_ns: list[int], replies: Sequence[Reply], deadline_ns: int
+    ) -> list[bool] | None:
+        """Whether each body's `reply` will be called; it is to be looked at where not. None: the lane is closed for good."""
 
 
 class Route(Struct, frozen=True):

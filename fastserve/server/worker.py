@@ -22,7 +22,8 @@ from granian.server import mp
 from granian.server.common import WORKERS_METHODS
 
 from fastserve._ext.arrivals import ExpressRequest
-from fastserve.http.direct import ClientGone, DirectDoor, DirectReply
+from fastserve.http.direct import DirectDoor, DirectReply
+from fastserve.http.gone import ClientGone
 from fastserve.http.logged import LoggedReply
 from fastserve.server.certificates import Certificates
 from fastserve.server.ending import Drains, end_at_signals

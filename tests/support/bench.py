@@ -7,7 +7,8 @@ import numpy as np
 
 from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
-from fastserve.engine.batcher import Batcher, Limits
+from fastserve.engine.batcher import Batcher
+from fastserve.engine.limits import Limits
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.short import INLINE_NS
 from fastserve.errors import FastServeError, RunFailed

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ def _is_light(request: Request) -> bool:
 class Waiting:
     """A request that a route left in a queue."""
 
-    def __init__(self, request: Request, reply: Reply) -> None:
+    def __init__(self, request: Request | None, reply: Reply) -> None:
         self.request = request
         self.reply = reply
         self.cancelled = 0
@@ -39,9 +39,26 @@ class ToyLane:
     header: str | None = "x-toy"
     header_value: str | None = None
     subject = ("m", "1")
+    waits = False
 
     def __init__(self) -> None:
         self.seen: list[list[bytes]] = []
+        self.waiting: list[tuple[Reply, bytes]] = []
+        self.deadline_ns = 0
+
+    def submit(
+        self, bodies: list[bytes], came_ns: list[int], replies: Sequence[Reply], deadline_ns: int
+    ) -> list[bool] | None:
+        self.deadline_ns = deadline_ns
+        if b"break" in bodies:
+            raise RuntimeError("the lane is broken")
+        if b"close" in bodies:
+            return None
+        for reply, body in zip(replies, bodies, strict=True):
+            if body != b"other":
+                reply.pending = Waiting(None, reply)
+                self.waiting.append((reply, body))
+        return [body != b"other" for body in bodies]
 
     def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
         self.seen.append(bodies)

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from fastserve.http.direct import LONG_QUEUED_NS
 from fastserve.http.lanes import ASK_AGAIN_NS, MAX_LANE_CHARS
+from fastserve.http.message import Response
 from tests.support.fake_doors import TIMEOUT_S, DirectExchange, FakeDirectDoor
+from tests.support.toy_protocol import TEXT, Waiting
 
 AGAIN_S = ASK_AGAIN_NS / 1e9
 
@@ -174,3 +177,40 @@ def test_where_every_answer_is_looked_at_there_are_no_lanes(site: dict[str, obje
     door.post("/lane", b"1")
     assert door.toy.lanes == 0
     door.close()
+
+
+@pytest.fixture
+def queued(door: FakeDirectDoor) -> FakeDirectDoor:
+    """A door whose lane's requests wait for their turn."""
+    door.toy.lane.waits = True  # type: ignore[misc]
+    return door
+
+
+def test_those_that_wait_are_submitted_together_and_answered_when_it_is_their_turn(queued: FakeDirectDoor):
+    sent = [begun(queued, body) for body in (b"1", b"2")]
+    for exchange, body in zip(sent, (b"1", b"2"), strict=True):
+        exchange.send(body)
+    assert not any(exchange.answered for exchange in sent)
+    assert queued.toy.lane.deadline_ns == queued.clock() + TIMEOUT_S * 1_000_000_000
+    for reply, body in queued.toy.lane.waiting:
+        assert reply.subject == queued.toy.lane.subject
+        reply.send(Response(200, TEXT, body * 2))
+    assert [exchange.body for exchange in sent] == [b"11", b"22"]
+
+
+@pytest.mark.parametrize("body", [b"close", b"break", b"other"])
+def test_what_cannot_wait_in_the_lane_goes_the_general_way(
+    queued: FakeDirectDoor, body: bytes, caplog: pytest.LogCaptureFixture
+):
+    assert queued.post("/lane", body).body == body
+    assert not queued.toy.lane.waiting
+
+
+def test_a_client_that_leaves_takes_its_request_out_of_the_lanes_queue(queued: FakeDirectDoor):
+    sent = begun(queued, b"1")
+    sent.send(b"1")
+    queued.advance(LONG_QUEUED_NS / 1e9)
+    sent.leave()
+    ((reply, _),) = queued.toy.lane.waiting
+    assert isinstance(reply.pending, Waiting)
+    assert reply.pending.cancelled == 1

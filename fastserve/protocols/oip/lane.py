@@ -1,7 +1,4 @@
-"""Inference for many requests at a time that differ in their numbers only: one input, behind the JSON or within it.
-
-Thread: the door's. Memory: holds the lease of its version for as long as that is the one that the path means.
-"""
+"""Inference for many requests at a time that differ in their numbers only: one input, behind the JSON or within it."""
 
 from collections.abc import Callable
 
@@ -10,8 +7,8 @@ from fastserve._ext.coalesce import split
 from fastserve._ext.tensorize import between
 from fastserve.engine.block import Blocks, Found, each
 from fastserve.engine.lease import Lease
-from fastserve.errors import FastServeError
-from fastserve.http.message import Request, Response
+from fastserve.http.message import Reply, Request, Response
+from fastserve.protocols.lanes import ModelLane, Told
 from fastserve.protocols.oip.binary import LENGTH_HEADER
 from fastserve.protocols.oip.decode import known
 from fastserve.protocols.oip.encode import encode_infer
@@ -24,35 +21,30 @@ Read = Callable[[list[bytes]], Found]
 """The input of each body; None for one that is not like the others."""
 
 
-class InferLane:
-    """One path's requests of one kind. `serves`: whether the path still means this version; raises what a lookup raises."""
-
-    header: str | None = LENGTH_HEADER
-    limit = 0
+class InferLane(ModelLane):
+    """The lane of one path, for requests of one kind."""
 
     def __init__(
         self, lease: Lease, blocks: Blocks, asked: Asked, read: Read, length: str | None, serves: Callable[[], bool]
     ) -> None:
+        super().__init__(lease, blocks, serves)
+        self.header = LENGTH_HEADER
         self.header_value = length
         self.light = length is not None and asked.numbers_only
-        self.subject = lease.subject
-        self._lease = lease
-        self._blocks = blocks
         self._plan: InferPlan = plan_of(lease)
         self._form = asked.form
         self._read = read
-        self._serves = serves
 
-    def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
-        """See `Lane`."""
-        try:
-            if not self._serves() or not self._blocks.worth_while:
-                return None
-        except FastServeError:
-            return None
-        return self._blocks.run(self._read(bodies), came_ns, self._encode)
+    def read(self, bodies: list[bytes]) -> Found:
+        """See `ModelLane`."""
+        return self._read(bodies)
 
-    def _encode(self, outputs: tuple[Tensor, ...], rows: list[int]) -> list[Response]:
+    def told(self, reply: Reply) -> Told:
+        """See `ModelLane`."""
+        return reply.then(encode_infer, self._plan, self._form, "")
+
+    def encode(self, outputs: tuple[Tensor, ...], rows: list[int]) -> list[Response]:
+        """See `ModelLane`."""
         lease, plan, form = self._lease, self._plan, self._form
         names, timing = lease.output_names, Timing()
         each = zip(*[split(output, rows) for output in outputs], strict=True)
@@ -67,7 +59,7 @@ class InferLane:
 def lane_for(lease: Lease, request: Request, serves: Callable[[], bool]) -> InferLane | None:
     """The lane of requests like `request`, which was answered; None where they are looked at one by one."""
     blocks, plan = lease.blocks, plan_of(lease)
-    if blocks is None or not blocks.worth_while or plan.strict:
+    if blocks is None or plan.strict:
         return None
     length = request.headers.get(LENGTH_HEADER)
     if length is not None:
