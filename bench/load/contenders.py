@@ -9,6 +9,8 @@ from bench.load.servers import Server
 
 FASTSERVE = "fastserve"
 ECHO = "Granian RSGI echo"
+ASGI_ECHO = "Granian ASGI echo"
+ASGI = "fastserve --interface asgi"
 AFFINE = "fastserve --adaptive-affinity true"
 RAW = "onnxruntime alone"
 ON_LOOP = "all on the loop"
@@ -37,8 +39,8 @@ CONTENDERS = {
     ECHO: Contender(("bench.load.echo", "rsgi", "{port}"), echoes=True),
     FASTSERVE: Contender(("fastserve", *_SERVE)),
     "fastserve, coroutines": Contender(("bench.load.coroutine", *_SERVE)),
-    "Granian ASGI echo": Contender(("bench.load.echo", "asgi", "{port}"), echoes=True),
-    "fastserve --interface asgi": Contender(("fastserve", *_SERVE, "--interface", "asgi")),
+    ASGI_ECHO: Contender(("bench.load.echo", "asgi", "{port}"), echoes=True),
+    ASGI: Contender(("fastserve", *_SERVE, "--interface", "asgi")),
     AFFINE: Contender(("fastserve", *_SERVE, "--adaptive-affinity", "true")),
     ON_LOOP: Contender(("bench.load.on_loop", *_SERVE)),
     LOGGING: Contender(("fastserve", *_LOG)),

@@ -12,7 +12,8 @@ from fastserve.engine.watch import LIMIT_NS, Watch
 INLINE_NS = 100_000
 """A run expected to be shorter stays on the thread that brought it.
 
-A hand-over costs 20 to 30 us, and what waits for its turn is answered at less than half the rate (an MLP of 40 us, either way).
+A hand-over costs 20 to 30 us, and what waits for its turn is answered at less than half the rate (an MLP of 40 us,
+either way).
 """
 
 TOGETHER_NS = 1_000_000
