@@ -201,6 +201,16 @@ class InternalError(FastServeError):
         super().__init__("internal error; the server's log says more")
 
 
+class OutOfMemory(FastServeError):
+    """There was no memory left for this request; others may be small enough, and it may be later."""
+
+    code = ErrorCode.UNAVAILABLE
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the server has no memory left for this request; send it again later, or less at a time")
+
+
 class UnknownPath(FastServeError):
     """No protocol has that path."""
 

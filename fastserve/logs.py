@@ -12,11 +12,23 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastserve.errors import ConfigError
+from fastserve.errors import ConfigError, FastServeError, InternalError, OutOfMemory
 
 FILE_NAME = "fastserve.log"
 HUMAN_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 SILENT = logging.CRITICAL + 1
+
+
+def mishap(log: logging.Logger, what: str) -> FastServeError:
+    """Log what an app's edge has caught, and the error that its client is told. For `except` blocks.
+
+    Without memory the traceback says only where it ran out.
+    """
+    if isinstance(sys.exc_info()[1], MemoryError):
+        log.error("%s: out of memory", what)
+        return OutOfMemory()
+    log.exception(what)
+    return InternalError()
 
 
 class Choice(Struct, frozen=True):

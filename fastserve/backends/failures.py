@@ -6,7 +6,7 @@ Pure; any thread.
 import os
 import re
 
-from fastserve.errors import FastServeError, RunFailed, RunRefused
+from fastserve.errors import FastServeError, OutOfMemory, RunFailed, RunRefused
 
 _MAX_CHARS = 400
 _MAX_READ_CHARS = 8192
@@ -63,7 +63,7 @@ def run_failure(error: Exception, *, refused: bool) -> FastServeError:
         wanted = _WANTED_BYTES.search(text)
         if wanted and int(wanted[1]) > _HOST_BYTES:
             return RunRefused(f"the model refused this input: it asks for a tensor of {wanted[1]} bytes")
-        return RunFailed("the model failed on this input: out of memory")
+        return OutOfMemory()
     if refused or _NODE.search(text):
         return RunRefused(f"the model refused this input: {shortened(text)}")
     return RunFailed(f"the model failed on this input: {shortened(text)}")

@@ -6,6 +6,7 @@ Memory: holds the inputs of what is queued, bounded by `max_queue_rows`.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -24,7 +25,7 @@ from fastserve.engine.meters import ModelMeters
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
 from fastserve.engine.suspects import Suspects
 from fastserve.engine.timer import Alarm, weakly
-from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, QueueFull, RunFailed
+from fastserve.errors import Cancelled, DeadlineExceeded, Draining, FastServeError, OutOfMemory, QueueFull, RunFailed
 from fastserve.types import Answer, InferRequest, InferResult, Tensor, Timing
 
 Answering = Callable[[], AbstractContextManager[None]]
@@ -299,7 +300,9 @@ class Batcher:
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
             self._isolate(tickets, runner, self._backend_failed(), again)
 
-    def _backend_failed(self) -> RunFailed:
+    def _backend_failed(self) -> FastServeError:
+        if isinstance(sys.exc_info()[1], MemoryError):
+            return OutOfMemory()
         _log.exception("model %s version %d: the backend failed", self._model, self._version)
         return RunFailed("the model failed on this input")
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from fastserve.errors import ErrorCode, FastServeError, InternalError
+from fastserve.errors import ErrorCode, FastServeError
+from fastserve.logs import mishap
 from fastserve.types import EVERYBODY, Caller
 
 Headers = list[tuple[str, str]]
@@ -133,7 +134,6 @@ class Reply:
             self.fail(error)
             return
         except Exception:  # the app's edge: what the model answered cannot be written
-            _log.exception("an answer could not be encoded")
-            self.fail(InternalError())
+            self.fail(mishap(_log, "an answer could not be encoded"))
             return
         self.send(response)

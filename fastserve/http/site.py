@@ -17,7 +17,6 @@ from fastserve.errors import (
     Cancelled,
     ErrorCode,
     FastServeError,
-    InternalError,
     InvalidRequest,
     quoted,
 )
@@ -29,6 +28,7 @@ from fastserve.http.packing import Packed, coding_for, packed
 from fastserve.http.rights import Callers, Rights
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import Match, PathTable
+from fastserve.logs import mishap
 from fastserve.metrics import Metrics
 from fastserve.types import EVERYBODY, OPEN, Caller
 
@@ -165,9 +165,8 @@ class Site:
             self.failed(reply)
 
     def failed(self, reply: Reply) -> None:
-        """Our own fault: a 500 in the protocol's shape, the traceback in the log. For `except` blocks."""
-        _log.exception("a request failed")
-        reply.fail(InternalError())
+        """Our own fault: a 500 in the protocol's shape, 503 for want of memory; the log has more. For `except` blocks."""
+        reply.fail(mishap(_log, "a request failed"))
 
     def observe(self, reply: Reply, status: int, elapsed_ns: int) -> None:
         """Count an answer that went out."""

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from fastserve.engine.engine import Pending
 from fastserve.engine.executor import Executor
-from fastserve.errors import Cancelled, FastServeError, InternalError, QueueFull
+from fastserve.errors import Cancelled, FastServeError, QueueFull
 from fastserve.http.message import Reply
+from fastserve.logs import mishap
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ class Later:
         except FastServeError as error:
             reply.fail(error)
         except Exception:  # the app's edge: nobody else waits for this thread
-            _log.exception("a request failed")
-            reply.fail(InternalError())
+            reply.fail(mishap(_log, "a request failed"))
 
 
 class Room:

@@ -1,6 +1,8 @@
 """Little to be had: a root that is read only, a user who may nothing, few file descriptors. It serves all the same."""
 
+import contextlib
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -10,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto as T
 
 from tests.support import models
+from tests.support.served import health, workers_of
 from tests.support.server import ServerProcess
 from tests.support.shelf import times
 from tests.support.waiting import until
@@ -92,6 +96,42 @@ def test_few_file_descriptors(folder: Path):
         assert staying.post(PREDICT, GOOD).status == 200
         staying.close()
         assert server.process.poll() is None
+
+
+def address_space(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmSize")]
+    return int(line.split()[1]) * 1024
+
+
+ONES = b",".join([b"1"] * 4_000_000)
+ROOMS_MB = (60, 45, 30, 3)
+"""What is left to a worker. The request takes about 16 MB as it comes, as a tensor, as an answer, and as its text."""
+
+
+@pytest.mark.parametrize("interface", ["rsgi", "asgi"])
+def test_what_there_is_no_memory_for_is_refused_and_what_comes_after_it_served(folder: Path, interface: str):
+    """Answered, told that there is no memory, or, where even the network's side has none, hung up on; never left alone."""
+    models.save(models.identity(T.FLOAT, ("N", "K")), folder / "wide" / "1")
+    refused = 0
+    with ServerProcess(str(folder), "--interface", interface) as server:
+        for room_mb in ROOMS_MB:
+            until(lambda: health(server, "/readyz")[0] == 200)
+            (worker,) = workers_of(server)
+            limit = address_space(worker) + (room_mb << 20)
+            resource.prlimit(worker, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+            with Wire((server.host, server.port)) as wire, contextlib.suppress(ConnectionError):
+                answer = wire.post("/v1/models/wide:predict", b'{"instances": [[%b]]}' % ONES)
+                assert answer.status in (200, 503), answer.body[:200]
+                if answer.status == 503:
+                    refused += 1
+                    assert b"no memory" in answer.body
+                    assert answer.headers["retry-after"] == "1"
+                    assert wire.post(PREDICT, GOOD).status == 200, "on the same connection"
+            until(lambda: health(server, "/readyz")[0] == 200)
+            with contextlib.suppress(ProcessLookupError):  # it may be another worker by now
+                resource.prlimit(worker, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert refused, "some of these rooms hold the request and not its answer"
+        assert "Traceback" not in server.output
 
 
 def _answers_at_all(server: ServerProcess) -> bool:

@@ -1,5 +1,6 @@
 """What a soak looks at: memory, descriptors and threads of every process of the server, and how long answers take."""
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -57,7 +58,8 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for one in found:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads end while they are listed
+                found += [int(child) for child in task.read_text().split()]
     return found
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fastserve.backends.failures import run_failure, shortened
-from fastserve.errors import RunFailed, RunRefused
+from fastserve.errors import OutOfMemory, RunFailed, RunRefused
 
 STATUS = "[ONNXRuntimeError] : 1 : FAIL : "
 NODE = "Non-zero status code returned while running {} node. Name:'{}' Status Message: "
@@ -70,12 +70,12 @@ def test_a_long_hostile_text_is_read_in_no_time() -> None:
             RunFailed,
             "the model failed on this input: an output holds a string that is not UTF-8",
         ),
-        (MemoryError(), False, RunFailed, "the model failed on this input: out of memory"),
+        (MemoryError(), False, OutOfMemory, str(OutOfMemory())),
         (
             RuntimeError(NODE.format("Div", "d") + "Failed to allocate memory for requested buffer of size 1024"),
             False,
-            RunFailed,
-            "the model failed on this input: out of memory",
+            OutOfMemory,
+            str(OutOfMemory()),
         ),
         (
             RuntimeError(NODE.format("Div", "d") + f"Failed to allocate memory for requested buffer of size {2**60}"),

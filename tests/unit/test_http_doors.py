@@ -225,7 +225,8 @@ def test_a_fault_while_unfolding_is_answered(loop_door: FakeDoor, monkeypatch: p
     monkeypatch.setattr("fastserve.http.site.decompressed", no_memory)
     sent = loop_door.post("/echo", b"{}", {"content-encoding": "gzip"})
     loop_door.work()
-    assert sent.status == 500
+    assert sent.status == 503
+    assert "memory" in sent.body.decode()
 
 
 def test_a_fault_of_a_route_on_an_executor_thread_is_answered(loop_door: FakeDoor):

@@ -17,7 +17,6 @@ from fastserve.engine.executor import on_executor_thread
 from fastserve.errors import (
     ErrorCode,
     FastServeError,
-    InternalError,
     InvalidRequest,
     ModelForbidden,
     WrongMethod,
@@ -26,6 +25,7 @@ from fastserve.errors import (
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.recorded import told_id
 from fastserve.http.routes import Route
+from fastserve.logs import mishap
 from fastserve.protocols.arize import errors, rules
 from fastserve.protocols.arize.frame import Head, pack
 from fastserve.protocols.arize.headers import check_space, space_of
@@ -112,8 +112,7 @@ class Arize:
             except FastServeError as error:
                 reply.fail(error)
             except Exception:  # the app's edge
-                _log.exception("records could not be read")
-                reply.fail(InternalError())
+                reply.fail(mishap(_log, "records could not be read"))
 
         def run(request: Request, reply: Reply) -> None:
             if on_executor_thread():

@@ -20,12 +20,12 @@ from fastserve.errors import (
     DatasetError,
     FastServeError,
     Forbidden,
-    InternalError,
     ModelNotFound,
     ModelNotReady,
     QueueFull,
     VersionNotFound,
 )
+from fastserve.logs import mishap
 from fastserve.protocols.spice.answers import Prediction, Status
 from fastserve.types import DType, InferRequest, InferResult, Tensor
 
@@ -112,8 +112,7 @@ class Item:
         except FastServeError as error:
             self._fail(error)
         except Exception:  # the app's edge: on other threads nobody above would answer
-            _log.exception("a prediction from a dataset failed")
-            self._fail(InternalError())
+            self._fail(mishap(_log, "a prediction from a dataset failed"))
 
     def _begin(self) -> None:
         if self._refusal is not None:
