@@ -86,6 +86,7 @@ Read = Callable[[bytes, int], np.ndarray]
 WORKLOADS: dict[str, tuple[str, Send, Read]] = {
     **{model: (model, _tfserving, _tfserving_answer) for model in ("tiny", "mlp", "encoder", "cnn", "wide")},
     "tiny, v2 binary": ("tiny", _v2_binary, _v2_answer),
+    "mlp, v2 binary": ("mlp", _v2_binary, _v2_answer),
     "mlp, v2 JSON": ("mlp", _v2_json, _v2_answer),
     "wide, v2 binary": ("wide", _v2_binary, _v2_answer),
     "cnn, v2 binary": ("cnn", _v2_binary, _v2_answer),
