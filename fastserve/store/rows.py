@@ -1,4 +1,4 @@
-"""A row of the prediction log: one part (prediction, actual or importances) of one record, whatever it came as.
+"""A row of the prediction log: one part (prediction, actual, importances or document) of one record, whatever it came as.
 
 Memory: a row owns what is in it.
 """
@@ -10,7 +10,7 @@ from msgspec import Struct
 Value = int | float | str | list[str] | list[float]
 """What a feature or tag is; a list of floats is an embedding's vector."""
 
-Part = Literal["prediction", "actual", "importance"]
+Part = Literal["prediction", "actual", "importance", "document"]
 
 
 class Row(Struct, frozen=True, kw_only=True):

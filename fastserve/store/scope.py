@@ -19,7 +19,7 @@ from fastserve.store.reader import Moment
 from fastserve.store.rows import Row
 from fastserve.types import Caller
 
-ROLES = ("prediction", "actual", "tags", "importance")
+ROLES = ("prediction", "actual", "tags", "importance", "document")
 MOSTLY_NEW = 4
 """Where files with more than one of so many rows are new, all are looked at."""
 

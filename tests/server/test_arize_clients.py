@@ -82,7 +82,7 @@ PATIENT = pytest.mark.timeout(900)
 @PATIENT
 def test_generation_7(server: ServerProcess, kept: KeptLog) -> None:
     printed = run(ARIZE_7, "arize_7.py", server)
-    assert "statuses 200 200 200 200 200 200 200" in printed
+    assert "statuses 200 200 200 200 200 200 200 200" in printed
     rows = by_part(kept.rows())
     assert {row.space for row in rows.values()} == {SPACE}
     said = rows["stream", "p1", "prediction"]
@@ -97,6 +97,10 @@ def test_generation_7(server: ServerProcess, kept: KeptLog) -> None:
     for kind, number in (("prediction", 1.5), ("actual", 2.5)):
         row = rows["stream", "p2", kind]
         assert (row.label_num, row.environment, row.batch_id) == (number, "validation", "b1")
+    assert rows["stream", "p1", "document"].environment == "corpus"
+    document = rows["stream", "x2", "document"]
+    assert (document.version, document.features) == ("2", {"document_text": [1.0, 2.0]})
+    assert document.extras == {"document_text": {"raw_data": ["b"]}}
     assert_tables(rows)
 
 

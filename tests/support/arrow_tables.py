@@ -69,6 +69,9 @@ def schema(model_type: int = SCORED, environment: int = 3, **columns: Any) -> by
         elif name == "embeddings":
             for key, parts in value.items():
                 body += field(17, field(1, key) + field(2, b"".join(field(i, one) for i, one in parts.items())))
+        elif name == "documents":
+            parts = (field(i, one if isinstance(one, str) else schema_parts(one)) for i, one in value.items())
+            body += field(22, b"".join(parts))
         elif name in BOXES:
             body += field(BOXES[name], b"".join(field(i, one) for i, one in value.items()))
         else:
@@ -76,6 +79,11 @@ def schema(model_type: int = SCORED, environment: int = 3, **columns: Any) -> by
                 {"prompt_template": 20, "llm_config": 21}[name], b"".join(field(i, one) for i, one in value.items())
             )
     return field(1, constants) + field(4, body)
+
+
+def schema_parts(parts: dict[int, str]) -> bytes:
+    """A message of texts."""
+    return b"".join(field(i, one) for i, one in parts.items())
 
 
 def stream(table: pa.Table, told: bytes | None, options: Any = None, batch_rows: int | None = None) -> bytes:

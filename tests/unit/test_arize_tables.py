@@ -1,6 +1,7 @@
 """Tables of records: what is kept of each column."""
 
 import json
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from fastserve.errors import FastServeError
+from fastserve.protocols.arize.protojson import Mistake
 from fastserve.store.order import SEQ_STEP
 from fastserve.store.rows import Row
 from tests.support.arrow_tables import MULTI_CLASS, NOW_NS, NOW_S, NUMERIC, kept, one, schema, stream
@@ -182,6 +184,40 @@ def test_columns_of_versions_environments_and_batches() -> None:
         one({"f": [1], "e": ["corpus"]}, features=["f"], environment_column="e")
 
 
+CORPUS = 4
+DOCUMENTS = {"d": ["a", "b"], "v": ["1", None], "e": [[0.5, 1.0], None], "t": ["first", "second"]}
+
+
+def test_documents_of_a_corpus() -> None:
+    table = stream(
+        pa.table(DOCUMENTS),
+        schema(model_id="m", environment=CORPUS, documents={1: "d", 2: {1: "e", 2: "t"}, 3: "v"}, features=["nowhere"]),
+    )
+    first, second = kept(table)
+    assert (first.kind, first.environment, first.prediction_id, first.version) == ("document", "corpus", "a", "1")
+    assert (first.features, first.label_num, first.label_cat) == ({"document_text": [0.5, 1.0]}, None, None)
+    assert first.extras == {"document_text": {"raw_data": ["first"]}}
+    assert (second.prediction_id, second.version, second.features) == ("b", "", {"document_text": []})
+    (bare, _) = kept(stream(pa.table(DOCUMENTS), schema(model_id="m", environment=CORPUS, documents={1: "d"})))
+    assert (bare.kind, bare.prediction_id, bare.features) == ("document", "a", {})
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ({}, "expected document_column_names with the documents' ids, got none"),
+        ({2: {1: "e"}}, "expected document_column_names with the documents' ids, got none"),
+        ({1: "gone"}, "expected every column that arize-schema names"),
+        ({1: "v"}, "expected the id of the document .*, got 1 rows without"),
+        ({1: "d", 2: {1: "t"}}, "expected lists of numbers"),
+    ],
+)
+def test_documents_that_are_none(documents: Any, message: str) -> None:
+    with pytest.raises(Mistake) as raised:
+        kept(stream(pa.table(DOCUMENTS), schema(model_id="m", environment=CORPUS, documents=documents)))
+    assert re.search(message, f"{raised.value.description} {raised.value}")
+
+
 CLASSES = [[{"class_name": "a", "score": 0.25}, {"class_name": "b", "score": 0.75}], None]
 
 
@@ -248,7 +284,7 @@ GOOD = pa.table({"id": ["a"], "f": [1]})
         ({"model_id": "m"}, "log must include prediction or actual"),
         ({"model_id": "m", "features": ["gone"]}, 'column "gone"'),
         ({"features": ["f"]}, "arize-schema model_id"),
-        ({"model_id": "m", "features": ["f"], "environment": 4}, "training, validation or production"),
+        ({"model_id": "m", "features": ["f"], "environment": 5}, "training, validation, production or corpus"),
         ({"model_id": "x" * 513, "features": ["f"]}, "512"),
         ({"model_id": "m", "features": ["f"] * 5000}, "at most 4096"),
         ({"model_id": "m", "actual_label": "f", "prediction_id": ""}, "each row belongs to"),

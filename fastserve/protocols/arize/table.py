@@ -23,7 +23,7 @@ from fastserve.protocols.arize.labels import (
 from fastserve.protocols.arize.protojson import Mistake
 from fastserve.protocols.arize.rules import NO_PART, Limits
 from fastserve.protocols.arize.table_rows import Origin, rows_of_table
-from fastserve.protocols.arize.table_schema import ENVIRONMENTS, Columns, read_schema
+from fastserve.protocols.arize.table_schema import CORPUS, DOCUMENT_TEXT, ENVIRONMENTS, Columns, read_schema
 from fastserve.store.rows import Row
 
 
@@ -37,7 +37,8 @@ class Records:
         self._constants = schema.constants
         if schema.columns is None:
             raise InvalidRequest("expected arize-schema with an arrow_schema, got another kind of schema")
-        self._columns: Columns = schema.columns
+        self._is_corpus = schema.constants.environment == CORPUS
+        self._columns = _of_documents(schema.columns) if self._is_corpus else schema.columns
         self._labels = Labels(self._columns, schema.constants.model_type)
         self._kinds = {field.name: field.type for field in self.table.schema}
 
@@ -48,6 +49,8 @@ class Records:
 
     def check(self, now_ns: int, limits: Limits) -> None:
         """Raises Mistake for the first thing that is wrong, in the order in which single records are checked."""
+        if self._is_corpus and not self._columns.prediction_id:
+            raise Mistake(expected="document_column_names with the documents' ids", got="none", path="arize-schema")
         if not self._has_prediction and not self._has_actual and not self._columns.shap_values:
             raise Mistake(
                 expected="columns of predictions, actuals or shap values",
@@ -72,7 +75,7 @@ class Records:
     def _has_prediction(self) -> bool:
         """A late actual may come with its features once more: no new prediction, which would take the first one's place."""
         columns, labels = self._columns, self._labels
-        return labels.predict or (not labels.have_actuals and bool(columns.features or columns.embeddings))
+        return self._is_corpus or labels.predict or (not labels.have_actuals and bool(columns.features or columns.embeddings))
 
     @property
     def _has_actual(self) -> bool:
@@ -80,10 +83,9 @@ class Records:
 
     def _check_names(self) -> None:
         """That every column that the schema names is there."""
-        if self._constants.environment not in ENVIRONMENTS:
-            raise Mistake(
-                expected="training, validation or production", got="another one", path="arize-schema environment"
-            )
+        if self._constants.environment not in (*ENVIRONMENTS, CORPUS):
+            expected = "training, validation, production or corpus"
+            raise Mistake(expected=expected, got="another one", path="arize-schema environment")
         for names in (self._columns.features, self._columns.tags, self._columns.shap_values):
             if len(names) > MAX_VALUES:
                 raise Mistake(
@@ -180,7 +182,7 @@ class Records:
             check_values(self.table.column(name), name)
         if columns.environment:
             self._check_environments(columns.environment)
-        if not self._has_prediction:
+        if self._is_corpus or not self._has_prediction:
             self._check_all_have_ids(columns.prediction_id)
 
     def _check_environments(self, name: str) -> None:
@@ -195,7 +197,7 @@ class Records:
         if not missing and is_text(self._kinds[name]):
             missing = compute.sum(compute.equal(self.table.column(name), "")).as_py() or 0
         if missing:
-            expected = "the id of the prediction that each row belongs to"
+            expected = f"the id of the {'document' if self._is_corpus else 'prediction'} that each row belongs to"
             raise Mistake(expected=expected, got=f"{missing} rows without", path=place(name or "prediction_id"))
 
     def _check_chars(self, name: str, most: int) -> None:
@@ -206,3 +208,12 @@ class Records:
         longest = compute.max(compute.utf8_length(self.table.column(name))).as_py() or 0
         if longest > most:
             raise Mistake(expected=f"texts of at most {most} characters", got=f"one of {longest}", path=place(name))
+
+
+def _of_documents(columns: Columns) -> Columns:
+    """A corpus's columns, under the names that those of predictions have: whatever else is named is none of it."""
+    documents = columns.documents
+    if documents is None:
+        return Columns()
+    embeddings = {} if documents.text is None else {DOCUMENT_TEXT: documents.text}
+    return Columns(prediction_id=documents.id, model_version=documents.version, embeddings=embeddings)

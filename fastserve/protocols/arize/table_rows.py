@@ -16,8 +16,8 @@ from fastserve.protocols.arize.columns import (
 from fastserve.protocols.arize.frame import Head
 from fastserve.protocols.arize.labels import Labels
 from fastserve.protocols.arize.rows import NO_ANSWER, Place, row
-from fastserve.protocols.arize.table_schema import ENVIRONMENTS, Columns, Constants
-from fastserve.store.rows import Row, Value
+from fastserve.protocols.arize.table_schema import CORPUS, ENVIRONMENTS, Columns, Constants
+from fastserve.store.rows import Part, Row, Value
 
 SLICE_ROWS = 1024
 """So many rows are Python objects at a time."""
@@ -60,6 +60,7 @@ class _Slice:
         self._constants = constants
         self._columns = columns
         self._has_prediction, self._has_actual = parts
+        self._is_corpus = constants.environment == CORPUS
         self._predicted = labels.predicted(rows) if labels.predict else [NO_ANSWER] * rows.num_rows
         self._happened = labels.happened(rows) if labels.have_actuals else [None] * rows.num_rows
 
@@ -72,13 +73,14 @@ class _Slice:
         tags = self._members((name, name) for name in self._columns.tags)
         shap = self._members(((name, column) for name, column in self._columns.shap_values.items()), numbers)
         times = times_ns(self._rows.column(self._columns.timestamp), "").to_pylist() if self._columns.timestamp else []
+        said: Part = "document" if self._is_corpus else "prediction"
         for i, place in enumerate(self._places(origin)):
             moment = times[i] if times else None
             predicted, happened = self._predicted[i], self._happened[i]
             alone = happened is None and (bool(features[i]) or not shap[i])
             if self._has_prediction and (predicted is not None or alone):
                 answer = predicted or NO_ANSWER
-                yield row(place, "prediction", moment, None, answer, features[i], tags[i], {}, extras[i])
+                yield row(place, said, moment, None, answer, features[i], tags[i], {}, extras[i])
             if self._has_prediction and happened is not None:
                 yield row(place, "actual", moment, None, happened, {}, tags[i], {}, {})
             elif not self._has_prediction and (happened is not None or tags[i]):
@@ -93,7 +95,7 @@ class _Slice:
         versions = self._column(columns.model_version)
         environments = self._column(columns.environment)
         batches = self._column(columns.batch_id)
-        environment = ENVIRONMENTS[constants.environment]
+        environment = "corpus" if self._is_corpus else ENVIRONMENTS[constants.environment]
         for i in range(self._rows.num_rows):
             index = self._start + i
             yield Place(

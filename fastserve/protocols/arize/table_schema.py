@@ -19,6 +19,10 @@ TEXT, TEXTS, NUMBER, TEXT_MAP = "text", "texts", "number", "text map"
 VARINT, FIXED_64, LENGTH, FIXED_32 = 0, 1, 2, 5
 
 ENVIRONMENTS = {0: "production", 1: "training", 2: "validation", 3: "production"}
+CORPUS = 4
+"""Not of predictions: of the documents that a model finds its answers in."""
+DOCUMENT_TEXT = "document_text"
+"""What a document's embedding is called among its features."""
 NUMERIC, RANKING, MULTI_CLASS = 2, 5, 8
 
 Table = Mapping[int, tuple[str, Any]]
@@ -52,6 +56,14 @@ class Constants(Struct, frozen=True):
     model_type: int = 0
 
 
+class DocumentColumns(Struct, frozen=True):
+    """Where a corpus has its documents."""
+
+    id: str = ""
+    text: EmbeddingColumns | None = None
+    version: str = ""
+
+
 class Columns(Struct, frozen=True):
     """Which column is what."""
 
@@ -75,6 +87,7 @@ class Columns(Struct, frozen=True):
     actual_boxes: BoxColumns | None = None
     prompt_template: dict[str, str] = {}
     llm_config: dict[str, str] = {}
+    documents: DocumentColumns | None = None
     retrieved_document_ids: str = ""
     threshold_scores: str = ""
     prediction_segments: BoxColumns | None = None
@@ -115,6 +128,7 @@ _COLUMNS: Table = {
     19: ("actual_boxes", _DETECTED),
     20: ("prompt_template", {1: ("prompt_template", TEXT), 2: ("prompt_template_name", TEXT)}),
     21: ("llm_config", {1: ("llm_model_name", TEXT), 2: ("llm_params", TEXT)}),
+    22: ("documents", {1: ("id", TEXT), 2: ("text", _EMBEDDING), 3: ("version", TEXT)}),
     23: ("retrieved_document_ids", TEXT),
     24: ("threshold_scores", TEXT),
     25: ("prediction_segments", _SEGMENTS),

@@ -31,6 +31,7 @@ def _record(rows: Sequence[Row]) -> dict[str, Any]:
     predictions = [row for row in rows if row.kind == "prediction"]
     actuals = [row for row in rows if row.kind == "actual" and _label(row) is not None]
     importances = [row for row in rows if row.kind == "importance"]
+    documents = [row for row in rows if row.kind == "document"]
     last = (predictions or rows)[-1]
     return {
         "model_id": last.model_id,
@@ -41,6 +42,7 @@ def _record(rows: Sequence[Row]) -> dict[str, Any]:
         "prediction": _prediction(predictions[-1]) if predictions else None,
         "actual": _actual(actuals, [row for row in rows if row.kind == "actual"]),
         "feature_importances": _importances(importances[-1]) if importances else None,
+        **({"document": _document(documents[-1])} if documents else {}),
     }
 
 
@@ -68,6 +70,11 @@ def _actual(labelled: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any] | No
     for row in rows:
         tags |= row.tags
     return {**_came(last), "label": _label(last), "tags": tags}
+
+
+def _document(row: Row) -> dict[str, Any]:
+    """Of a corpus."""
+    return {**_came(row), "version": row.version or None, **_values(row.features, row.extras)}
 
 
 def _importances(row: Row) -> dict[str, Any]:

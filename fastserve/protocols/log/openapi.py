@@ -44,7 +44,8 @@ RECORD: Schema = object_of(
         ),
         "actual": or_null(object_of({**CAME, "label": LABEL, "tags": OBJECT})),
         "feature_importances": or_null(object_of({**CAME, "model_version": STRING_OR_NULL, "values": OBJECT})),
-    }
+    },
+    {"document": object_of({**CAME, "version": STRING_OR_NULL}, {}, "of a corpus; its text's embedding beside")},
 )
 MODELS: Schema = object_of(
     {

@@ -9,7 +9,14 @@ warnings.simplefilter("ignore")
 import pandas as pd  # noqa: E402
 from arize.api import Client  # noqa: E402
 from arize.pandas.logger import Client as TableClient  # noqa: E402
-from arize.utils.types import Embedding, EmbeddingColumnNames, Environments, ModelTypes, Schema  # noqa: E402
+from arize.utils.types import (  # noqa: E402
+    CorpusSchema,
+    Embedding,
+    EmbeddingColumnNames,
+    Environments,
+    ModelTypes,
+    Schema,
+)
 
 PORT, KEY, SPACE = sys.argv[1:]
 NOW = int(time.time())
@@ -128,7 +135,20 @@ def tables() -> list[int]:
         model_type=ModelTypes.MULTI_CLASS,
         model_version="v2",
     )
-    return [response.status_code for response in (scored, numbers, ranks, classes)]
+    documents = client.log(
+        dataframe=pd.DataFrame({"doc": ["p1", "x2"], "ver": ["1", "2"], "vec": [[1.0, 2.0]] * 2, "text": ["a", "b"]}),
+        schema=CorpusSchema(
+            document_id_column_name="doc",
+            document_version_column_name="ver",
+            document_text_embedding_column_names=EmbeddingColumnNames(
+                vector_column_name="vec", data_column_name="text"
+            ),
+        ),
+        environment=Environments.CORPUS,
+        model_id="stream",
+        model_type=ModelTypes.GENERATIVE_LLM,
+    )
+    return [response.status_code for response in (scored, numbers, ranks, classes, documents)]
 
 
 print("statuses", *single(), *tables())
