@@ -1,7 +1,8 @@
-"""Passwords that wait to be checked: few, one at a time, and each user's in a lane of their own.
+"""Passwords that wait to be checked: few, one at a time, by the address they came from, and there by the name.
 
 Checking takes long on purpose, so who sends passwords that are none must not be able to keep the CPU busy, nor keep others
-from being recognised: lanes take turns, and names that nobody has share one.
+from being recognised: addresses take turns, and so do the names from one address. Names that nobody has are treated like any,
+so that no refusal tells which ones there are.
 
 Thread: `ask` on any; checks on the thread that `post` leads to. Memory: at most `MAX_WAITING` different attempts.
 """
@@ -12,16 +13,21 @@ from collections.abc import Callable
 
 from fastserve.errors import FastServeError, TooManyAttempts
 
-MAX_WAITING = 16
-MAX_IN_LANE = 4
+MAX_WAITING = 64
+MAX_OF_ADDRESS = 16
+MAX_OF_NAME = 4
+"""Of one name from one address."""
 
 Told = Callable[[bool | FastServeError], None]
 """Whether the password was right, or why that is not known."""
 
 
+Lane = tuple[str, str]
+"""An address, and the name that somebody there says is theirs."""
+
+
 class _Attempt:
-    def __init__(self, lane: str, check: Callable[[], bool], told: Told) -> None:
-        self.lane = lane
+    def __init__(self, check: Callable[[], bool], told: Told) -> None:
         self.check = check
         self.told = [told]
 
@@ -32,11 +38,11 @@ class Attempts:
     def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
         self._post = post
         self._lock = threading.Lock()
-        self._lanes: dict[str, deque[bytes]] = {}
+        self._lanes: dict[str, dict[str, deque[bytes]]] = {}
         self._attempts: dict[bytes, _Attempt] = {}
         self._closed = False
 
-    def ask(self, lane: str, digest: bytes, check: Callable[[], bool], told: Told) -> None:
+    def ask(self, lane: Lane, digest: bytes, check: Callable[[], bool], told: Told) -> None:
         """Have `check` called, once for all who ask with that digest meanwhile; `told` of what it said, or of a refusal."""
         with self._lock:
             attempt = self._attempts.get(digest)
@@ -45,8 +51,9 @@ class Attempts:
                 return
             full = not self._has_room(lane)
             if not full:
-                self._attempts[digest] = _Attempt(lane, check, told)
-                self._lanes.setdefault(lane, deque()).append(digest)
+                self._attempts[digest] = _Attempt(check, told)
+                address, name = lane
+                self._lanes.setdefault(address, {}).setdefault(name, deque()).append(digest)
         if full:
             told(TooManyAttempts())
         else:
@@ -57,18 +64,24 @@ class Attempts:
         with self._lock:
             self._closed = True
 
-    def _has_room(self, lane: str) -> bool:
-        in_lane = len(self._lanes.get(lane, ()))
-        return not self._closed and len(self._attempts) < MAX_WAITING and in_lane < MAX_IN_LANE
+    def _has_room(self, lane: Lane) -> bool:
+        address, name = lane
+        names = self._lanes.get(address, {})
+        of_address = sum(map(len, names.values()))
+        few = of_address < MAX_OF_ADDRESS and len(names.get(name, ())) < MAX_OF_NAME
+        return few and not self._closed and len(self._attempts) < MAX_WAITING
 
     def _check_next(self) -> None:
-        """The first of the lane whose turn it is; the lane then stands behind the others."""
+        """The first of the name whose turn it is at the address whose turn it is; both then stand behind the others."""
         with self._lock:
-            lane, waiting = next(iter(self._lanes.items()))
+            address, names = next(iter(self._lanes.items()))
+            name, waiting = next(iter(names.items()))
             digest = waiting.popleft()
-            del self._lanes[lane]
+            del self._lanes[address], names[name]
             if waiting:
-                self._lanes[lane] = waiting
+                names[name] = waiting
+            if names:
+                self._lanes[address] = names
             attempt, closed = self._attempts[digest], self._closed
         outcome: bool | FastServeError = TooManyAttempts()  # where the check fails of itself: for want of memory
         try:

@@ -29,9 +29,6 @@ BEARER = 'Bearer realm="fastserve"'
 
 USER_SCOPES = ("infer", "read")
 KEY_SCOPES = ("infer",)
-NOBODY_LANE = ":"
-"""Of names that nobody has; no user's name holds a colon."""
-
 Post = Callable[[Callable[[], None]], None]
 Told = Callable[[Caller | FastServeError], None]
 Hashers = tuple[hashlib.blake2b, hashlib.blake2b, hashlib.blake2b]
@@ -61,7 +58,7 @@ class Callers:
             self._known[f"key {key.name}"] = key, caller
         self._users = {user.username: (_password_check(user), _user(user)) for user in auth.users}
         self._known |= {f"user {user.username}": (user, self._users[user.username][1]) for user in auth.users}
-        self._challenges = (*((BASIC,) if auth.users else ()), *((BEARER,) if auth.keys else ()))
+        self._challenges = (*((BASIC,) if auth.users else ()), *((BEARER,) if auth.keys or not auth.users else ()))
         self._right: dict[bytes, Caller] = {}
         self._wrong: dict[bytes, None] = {}
         self._of_api_key, self._of_authorization, self._of_bare = before.hashers if before else _new_hashers()
@@ -99,8 +96,8 @@ class Callers:
         hasher.update(text.encode("utf-8", "surrogatepass"))
         return self._right.get(hasher.digest())
 
-    def recognise(self, headers: Headers, scope: str, told: Told) -> None:
-        """Find out who sent them: `told` is called once, now or later, with the caller or the refusal."""
+    def recognise(self, headers: Headers, scope: str, address: str, told: Told) -> None:
+        """Find out who sent them, from that address: `told` is called once, now or later, with the caller or the refusal."""
         api_key, authorization = headers.get("x-api-key"), headers.get("authorization")
         if api_key is None and authorization is None:
             told(Unauthenticated(self._challenges, missing=True))
@@ -113,20 +110,20 @@ class Callers:
             hasher, text = (self._of_bare if bare else self._of_authorization).copy(), authorization
             credential = of_authorization(authorization, bare=bare)
         hasher.update(text.encode("utf-8", "surrogatepass"))
-        self._recognise(credential, hasher.digest(), told)
+        self._recognise(credential, hasher.digest(), address, told)
 
-    def _recognise(self, credential: Key | Password | None, digest: bytes, told: Told) -> None:
+    def _recognise(self, credential: Key | Password | None, digest: bytes, address: str, told: Told) -> None:
         caller = self._right.get(digest)
         if caller is not None:
             told(caller)
         elif credential is None or digest in self._wrong:
             told(self._refusal())
         elif isinstance(credential, Password):
-            self._recognise_user(credential, digest, told)
+            self._recognise_user(credential, digest, address, told)
         else:
             told(self._remembered(digest, self._owner(credential)))
 
-    def _recognise_user(self, credential: Password, digest: bytes, told: Told) -> None:
+    def _recognise_user(self, credential: Password, digest: bytes, address: str, told: Told) -> None:
         if not self._users:
             told(self._remembered(digest, None))
             return
@@ -141,8 +138,7 @@ class Callers:
             else:
                 told(self._remembered(digest, caller if outcome and known else None))
 
-        lane = credential.user if known else NOBODY_LANE
-        self._attempts.ask(lane, digest, lambda: check.matches(credential.secret), checked)
+        self._attempts.ask((address, credential.user), digest, lambda: check.matches(credential.secret), checked)
 
     def _owner(self, credential: Key) -> Caller | None:
         for check, caller in self._keys.get(key_hint(credential.secret), ()):

@@ -66,9 +66,12 @@ class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     users: Annotated[tuple[UserConfig, ...], Meta(description="People with passwords.")] = ()
     keys: Annotated[tuple[KeyConfig, ...], Meta(description="Programs with keys.")] = ()
+    required: Annotated[
+        bool, Meta(description="Ask who is calling also where nobody is named: then nobody may but ask for health.")
+    ] = False
 
     def __bool__(self) -> bool:
-        return bool(self.users or self.keys)
+        return bool(self.users or self.keys or self.required)
 
 
 AUTH_TABLES: Mapping[str, type[Struct]] = {"users": UserConfig, "keys": KeyConfig}

@@ -20,7 +20,8 @@ LIVE_FIELDS = (("repository", "path"), ("repository", "versions"), ("repository"
 
 OPENS = (
     "configuration: it names no users and no keys any more; that takes effect at the next start, so that a file that is cut"
-    " short lets nobody in, and those who were named last may call until then"
+    " short lets nobody in, and those who were named last may call until then; to lock them out now, write required = true"
+    " under [auth]"
 )
 
 _log = logging.getLogger(__name__)

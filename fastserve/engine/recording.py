@@ -2,8 +2,9 @@
 
 What an answer waits for is one append to a queue; all else happens on a thread that stands back.
 
-Thread: `begin` and `note` on any; the recorder's own makes frames and gives them to the log's writer. Memory: bounded in
-requests and in bytes; what there is no room for, here or in the log, is counted and not kept.
+Thread: `begin` and `note` on any; the recorder's own makes frames and gives them to the log's writer. A large request goes
+there in pieces, one after the other. Memory: bounded in requests and in bytes, or one request that alone is larger; what
+there is no room for, here or in the log, is counted and not kept.
 """
 
 import logging
@@ -11,7 +12,7 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from fastserve.clock import Clock, wall_ns
@@ -26,8 +27,11 @@ from fastserve.types import InferRequest, InferResult, Tensor
 
 MAX_WAITING = 4096
 MAX_WAITING_BYTES = 32 << 20
-MAX_ROWS = 4096
-"""A request with more rows is not kept."""
+MAX_PIECE_ROWS = 4096
+MAX_PIECE_VALUES = 1 << 16
+"""Of inputs and outputs, in a piece. They become Python's objects in one go, in which nobody else has the interpreter."""
+STORED_WITHIN_S = 30.0
+"""A piece that takes longer is taken for lost, with those behind it: the disk hangs."""
 
 Entry = tuple[Shown, Origin, dict[str, Tensor], dict[str, Tensor], int]
 """Of which version, id and time, inputs, outputs, bytes."""
@@ -54,7 +58,7 @@ class Recorder:
             reason: metrics.counter(
                 "fastserve_predictions_not_recorded_total", "Those that were not.", {"reason": reason}
             )
-            for reason in ("busy", "large", "failed")
+            for reason in ("busy", "failed")
         }
 
     def new_id(self) -> str:
@@ -72,15 +76,14 @@ class Recorder:
     ) -> None:
         """Keep it, if there is room."""
         rows = rows_in(shown, inputs)
-        if not 0 < rows <= MAX_ROWS:
-            self._dropped["large"].add(rows > 0)
+        if not rows:
             return
         inputs = {name: tensor for name, tensor in inputs.items() if is_kept(tensor, rows)}
         size = sum(tensor.nbytes for part in (inputs, outputs) for tensor in part.values())
         origin = Origin(prediction_id, self._wall(), first, of or rows)
         entry = (shown, origin, inputs, outputs, size)
         with self._lock:
-            if self._closing or len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+            if self._closing or not self._has_room(size):
                 self._dropped["busy"].add(1)
                 return
             self._waiting.append(entry)
@@ -90,6 +93,12 @@ class Recorder:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="recorder", daemon=True)
                 self._thread.start()
+
+    def _has_room(self, size: int) -> bool:
+        """Under the lock."""
+        return not self._waiting or (
+            len(self._waiting) < MAX_WAITING and self._waiting_bytes + size <= MAX_WAITING_BYTES
+        )
 
     def close(self) -> None:
         """Give the log what waits, and end."""
@@ -119,16 +128,61 @@ class Recorder:
             del entry  # what it holds must not live until the next one comes
 
     def _store(self, entry: Entry) -> None:
-        shown, origin, inputs, outputs, _ = entry
-        rows = own_rows(shown, origin, inputs, outputs)
+        """All pieces: each but the last is waited for, so that only one is in the log's queue."""
+        first, *others = _pieces(entry)
+        for later in others:
+            if not self._store_and_wait(first):
+                return
+            first = later
+        self._append(first, self._told)
+
+    def _store_and_wait(self, piece: Entry) -> bool:
+        """Whether it is stored."""
+        stored = threading.Event()
+        errors: list[FastServeError] = []
 
         def done(error: FastServeError | None) -> None:
-            (self._kept if error is None else self._dropped["failed"]).add(1)
+            errors.extend([error] if error is not None else [])
+            stored.set()
 
+        if not self._append(piece, done):
+            return False
+        if stored.wait(STORED_WITHIN_S) and not errors:
+            return True
+        self._dropped["failed"].add(1)
+        return False
+
+    def _append(self, piece: Entry, done: Callable[[FastServeError | None], None]) -> bool:
+        shown, origin, inputs, outputs, _ = piece
+        rows = own_rows(shown, origin, inputs, outputs)
         try:
             self._writer.append([(Kind.OWN, encode(rows))], done, rows.count)
         except FastServeError:  # there is no room, or the disk refuses: its own log says so
             self._dropped["busy"].add(1)
+            return False
+        return True
+
+    def _told(self, error: FastServeError | None) -> None:
+        (self._kept if error is None else self._dropped["failed"]).add(1)
+
+
+def _pieces(entry: Entry) -> Iterator[Entry]:
+    """The rows of a request, a few at a time; views of its tensors."""
+    shown, origin, inputs, outputs, size = entry
+    count = rows_in(shown, inputs)
+    values = sum(tensor.size for part in (inputs, outputs) for tensor in part.values())
+    most = max(1, min(MAX_PIECE_ROWS, MAX_PIECE_VALUES * count // max(values, 1)))
+    if most >= count:
+        yield entry
+        return
+    for start in range(0, count, most):
+        part = slice(start, start + most)
+        own = Origin(origin.prediction_id, origin.ts_ns, origin.first + start, origin.of)
+        yield shown, own, _part(inputs, part, count), _part(outputs, part, count), size
+
+
+def _part(tensors: dict[str, Tensor], part: slice, count: int) -> dict[str, Tensor]:
+    return {name: tensor[part] for name, tensor in tensors.items() if tensor.ndim and len(tensor) == count}
 
 
 class Recording:

@@ -31,8 +31,10 @@ class Callers(Protocol):
     def known(self, headers: HeaderMap, scope: str, /) -> Caller | None:
         """Who sent them to a route of that scope, where that was found out before."""
 
-    def recognise(self, headers: HeaderMap, scope: str, told: Callable[[Caller | FastServeError], None], /) -> None:
-        """Find out who sent them: `told` is called once, now or later, on any thread."""
+    def recognise(
+        self, headers: HeaderMap, scope: str, address: str, told: Callable[[Caller | FastServeError], None], /
+    ) -> None:
+        """Find out who sent them, from that address: `told` is called once, now or later, on any thread."""
 
 
 class Rights:
@@ -128,15 +130,29 @@ def is_loopback_name(name: str) -> bool:
         return lower == "localhost" or lower.endswith(".localhost")
 
 
+def address_of(client: str) -> str:
+    """What one household or machine has, without its port: an IPv4 address, or the network (/64) of an IPv6 one."""
+    found = _address_of(client)
+    if found is None or found.version == 4:
+        return str(found or "")
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
 def _is_local_client(client: str) -> bool:
     """`127.0.0.1`, `127.0.0.1:4711`, `::1`, `[::1]:4711`; an IPv4 address on an IPv6 socket is itself."""
     if not client:
         return True
+    address = _address_of(client)
+    return address is not None and address.is_loopback
+
+
+def _address_of(client: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None where it is none."""
     try:
         address = ipaddress.ip_address(client if client.count(":") > 1 and client[0] != "[" else host_name(client))
     except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _only(where: str, found: str) -> FastServeError:

@@ -16,6 +16,8 @@ from fastserve.http.site import Site
 from fastserve.http.table import Match
 
 HTTP_1 = frozenset({"1", "1.0", "1.1"})
+MAX_EMPTY_CHUNKS = 16
+"""In a row; a body that ends well has three at most, unless its sender plays with empty frames."""
 UNREADABLE = "the body could not be read to its end"
 
 
@@ -148,16 +150,7 @@ class RsgiDoor:
         try:
             if declared is not None:
                 return bytes(await proto())
-            collected = Collected(max_bytes)
-            empty = 0
-            async for chunk in proto:
-                collected.add(chunk)
-                empty += not chunk
-            # Granian gives an empty chunk for what cannot be read (the client left, its chunks are none) and one for the end.
-            # Trailers look the same, and so do empty frames of HTTP/2.
-            if empty > 1 and scope.http_version in HTTP_1 and scope.headers.get("trailer") is None:
-                raise InvalidRequest(UNREADABLE)
-            return collected.body()
+            return await _undeclared(scope, proto, max_bytes)
         except asyncio.CancelledError:
             if self._bodies.end(task):
                 raise BodyTimeout from None
@@ -179,6 +172,24 @@ class RsgiDoor:
             await future
         finally:
             watch.cancel()
+
+
+async def _undeclared(scope: Any, proto: Any, max_bytes: int) -> bytes:
+    """A body whose length nobody declared. Raises InvalidRequest where it broke off, PayloadTooLarge.
+
+    For what cannot be read (the client left, its chunks are none) Granian gives empty chunks: in HTTP/1 one, in HTTP/2 one
+    after the other without end. The end itself is one, and so are trailers, and empty frames of HTTP/2.
+    """
+    collected = Collected(max_bytes)
+    empty = 0
+    async for chunk in proto:
+        collected.add(chunk)
+        empty = 0 if chunk else empty + 1
+        if empty > MAX_EMPTY_CHUNKS:
+            raise InvalidRequest(UNREADABLE)
+    if empty > 1 and scope.http_version in HTTP_1 and scope.headers.get("trailer") is None:
+        raise InvalidRequest(UNREADABLE)
+    return collected.body()
 
 
 async def _watch(proto: Any, reply: Reply) -> None:

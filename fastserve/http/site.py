@@ -25,7 +25,7 @@ from fastserve.http.body import declared_bytes, decompressed
 from fastserve.http.cors import Cors
 from fastserve.http.message import HeaderMap, Reply, Request, Response, Subject
 from fastserve.http.packing import Packed, coding_for, packed
-from fastserve.http.rights import Callers, Rights
+from fastserve.http.rights import Callers, Rights, address_of
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import Match, PathTable
 from fastserve.logs import mishap
@@ -127,7 +127,7 @@ class Site:
         """
         route, caller = match.route, EVERYBODY
         if route is None or route.scope != OPEN:
-            caller = await self._caller("" if route is None else route.scope, headers)
+            caller = await self._caller("" if route is None else route.scope, headers, client)
         self.rights.check(match, caller, headers, host, client)
         if route is None:
             assert match.error is not None
@@ -227,10 +227,10 @@ class Site:
             more = [*more, (ID_HEADER, request_id)]
         return Response(response.status, response.headers + more, response.body)
 
-    async def _caller(self, scope: str, headers: HeaderMap) -> Caller:
+    async def _caller(self, scope: str, headers: HeaderMap, client: str) -> Caller:
         """Who sent them, by those users and keys that there are when it is found out: they may change meanwhile."""
         while (callers := self.rights.callers) is not None:
-            caller = callers.known(headers, scope) or await _recognised(callers, headers, scope)
+            caller = callers.known(headers, scope) or await _recognised(callers, headers, scope, address_of(client))
             if callers is self.rights.callers:
                 return caller
         return EVERYBODY
@@ -284,7 +284,7 @@ def _is_light(route: Route, request: Request) -> bool:
     return light is not None and request.headers.get(light.header) is not None and light.test(request)
 
 
-async def _recognised(callers: Callers, headers: HeaderMap, scope: str) -> Caller:
+async def _recognised(callers: Callers, headers: HeaderMap, scope: str, address: str) -> Caller:
     """Who sent them, once it is found out. Raises what `Callers.recognise` tells."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Caller | FastServeError] = loop.create_future()
@@ -293,7 +293,7 @@ async def _recognised(callers: Callers, headers: HeaderMap, scope: str) -> Calle
         with suppress(RuntimeError):  # the loop is closed: we are on our way out
             loop.call_soon_threadsafe(_settle, future, outcome)
 
-    callers.recognise(headers, scope, told)
+    callers.recognise(headers, scope, address, told)
     outcome = await future
     if isinstance(outcome, Caller):
         return outcome

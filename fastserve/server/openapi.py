@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from fastserve import __version__
+from fastserve.errors import BodyTimeout, FastServeError, Forbidden, Unauthenticated, UnsupportedEncoding
 from fastserve.http.operations import Answer, Described, Media, Operation, Parameter, Schema
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.site import TIMEOUT_HEADER
@@ -30,18 +31,15 @@ ALWAYS: Mapping[int, str] = {
     500: "The server's own fault, or the model's.",
     503: "Not ready: starting, draining, or overloaded.",
 }
-GUARDED: Mapping[int, str] = {
-    401: "Nobody knows who is calling; WWW-Authenticate says what to send.",
-    403: "The caller has no right to it.",
-}
-WITH_BODY: Mapping[int, str] = {
-    408: "The body did not come in time.",
-    415: "The body's type or encoding is not read.",
-}
+GUARDED: tuple[FastServeError, ...] = (Unauthenticated((), missing=True), Forbidden(""))
+WITH_BODY: tuple[FastServeError, ...] = (BodyTimeout(), UnsupportedEncoding(""))
+"""What may come of routes that ask who is calling, and of those that read a body; each protocol has its own codes for it."""
 TEXTS: Mapping[int, str] = {
     **ALWAYS,
-    **GUARDED,
-    **WITH_BODY,
+    401: "Nobody knows who is calling; WWW-Authenticate says what to send.",
+    403: "The caller has no right to it, or is not known.",
+    408: "The body did not come in time.",
+    415: "The body's type or encoding is not read.",
     422: "The body is JSON, of another shape.",
     501: "A part of the protocol that this server leaves out.",
     504: "The request's time ran out.",
@@ -64,6 +62,7 @@ what goes wrong there comes in that protocol's shape. Bodies may be compressed w
 
 def document(protocols: Sequence[Protocol], described: Sequence[Described]) -> dict[str, Any]:
     """All of it. `described` are of `protocols`, by name."""
+    by_name = {protocol.name: protocol for protocol in protocols}
     routes = {protocol.name: protocol.routes() for protocol in protocols}
     paths: dict[str, dict[str, Any]] = {}
     schemas: dict[str, Schema] = {}
@@ -72,7 +71,9 @@ def document(protocols: Sequence[Protocol], described: Sequence[Described]) -> d
         for operation in one.operations:
             for path in operation.paths:
                 for method, route in _methods(operation, path, one, routes[one.name]):
-                    paths.setdefault(path, {})[method.lower()] = _operation(one, operation, path, method, route)
+                    paths.setdefault(path, {})[method.lower()] = _operation(
+                        one, operation, path, method, route, by_name[one.name]
+                    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -117,9 +118,13 @@ def _methods(operation: Operation, path: str, one: Described, routes: Sequence[R
             yield method, route
 
 
-def _operation(one: Described, operation: Operation, path: str, method: str, route: Route) -> dict[str, Any]:
+def _operation(
+    one: Described, operation: Operation, path: str, method: str, route: Route, protocol: Protocol
+) -> dict[str, Any]:
     answers = {str(answer.status): _answer(answer, with_body=method != "HEAD") for answer in operation.answers}
-    for status in sorted({*ALWAYS, *operation.errors, *(GUARDED if route.scope != OPEN else ())}):
+    refusals = [*(GUARDED if route.scope != OPEN else ()), *(WITH_BODY if operation.body else ())]
+    found = {protocol.encode_error(error).status for error in refusals}
+    for status in sorted({*ALWAYS, *operation.errors, *found}):
         answers.setdefault(str(status), _error_of(one, status, method))
     told: dict[str, Any] = {
         "tags": [one.name],
@@ -131,8 +136,6 @@ def _operation(one: Described, operation: Operation, path: str, method: str, rou
         "security": [] if route.scope == OPEN else [{}, *({name: []} for name in SECURITY)],
     }
     if operation.body:
-        for status in WITH_BODY:
-            answers.setdefault(str(status), _error_of(one, status, method))
         told["requestBody"] = {"required": operation.needs_body, "content": dict(map(_content, operation.body))}
     return told
 

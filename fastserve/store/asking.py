@@ -93,6 +93,7 @@ class Desk:
         )
         process = self._taken()
         with ExitStack() as stack:
+            stack.callback(self.prepare)  # not sooner: two that start take each other's CPU
             stack.callback(process.end)
             tables = [_in_memory(stack, name, table) for name, table in plan.tables.items()]
             try:
@@ -116,20 +117,23 @@ class Desk:
         if spare is not None:
             spare.end()
 
+    def prepare(self) -> None:
+        """Start a process that waits, where none does: the next question will not have to wait for its start."""
+        with self._lock:
+            if self._spare is None and not self._closed:
+                with suppress(OSError):  # the question itself says so, if it is still so then
+                    self._spare = _Process()
+
     def _taken(self) -> _Process:
-        """One that has started already, where there is one; and another one starts."""
+        """One that has started already, where there is one."""
         with self._lock:
             if self._closed:
                 raise QuestionRefused("the server is shutting down")
             spare, self._spare = self._spare, None
         try:
-            process = spare or _Process()
-            with self._lock:
-                if self._spare is None and not self._closed:
-                    self._spare = _Process()
+            return spare or _Process()
         except OSError as error:
             raise QuestionRefused(f"no process can be started: {error.strerror}") from None
-        return process
 
     def _too_long(self) -> QuestionTooLong:
         return QuestionTooLong(f"the prediction log's answer took longer than {self._limits.within_s:g} s")

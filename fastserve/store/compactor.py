@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 from msgspec import Struct
 
-from fastserve.store import columns, parts
+from fastserve.store import columns, parts, superseded
 from fastserve.store.catalogue import Catalogue, Change, File, SegmentName, State, Tombstone
 from fastserve.store.deleting import NARROW, doomed_in, without_deleted
 from fastserve.store.disk import DISK, Disk
@@ -81,6 +81,9 @@ class Compactor:
         self._catalogue = Catalogue(directory, writes=True)
         self._unreadable: set[SegmentName] = set()
         self._damaged: set[str] = set()
+        self._superseded: superseded.Memory = {}
+        self._keeps_superseded = True
+        self._looked_at: tuple[File, ...] = ()
         disk.sync_folder(directory)
         self._remove_strays()
 
@@ -116,6 +119,7 @@ class Compactor:
             self._finish()
         self._retire(now_ns, report)
         self._merge(now_ns, report)
+        self._keep_superseded()
         self._remove_dropped(now_ns - GRACE_NS)
         self._catalogue.forget_tombstones(now_ns - TOMBSTONES_KEPT_NS)
         return report
@@ -243,6 +247,24 @@ class Compactor:
             _log.error("%s cannot be read: %s", self._directory / file.path, error)
             self._damaged.add(file.path)
             return None
+
+    def _keep_superseded(self) -> None:
+        """Questions need not find it out; they can, so whatever goes wrong here is no reason not to compact."""
+        import duckdb
+
+        files = self._catalogue.state().files
+        if not self._keeps_superseded or files == self._looked_at:
+            return
+        gone = {file.model_id for file in self._looked_at} - {file.model_id for file in files}
+        try:
+            for model in sorted(gone):
+                superseded.forget(self._directory, model, self._disk)
+                self._superseded.pop(model, None)
+            superseded.keep(self._directory, files, self._superseded, self._disk)
+        except (OSError, duckdb.Error) as error:
+            _log.warning("which records were sent again is not kept, and is found out by each question: %s", error)
+            self._keeps_superseded = False
+        self._looked_at = files
 
     def _remove_dropped(self, before_ns: int) -> None:
         paths = self._catalogue.dropped(before_ns)

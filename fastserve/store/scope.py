@@ -3,44 +3,20 @@
 Thread: the question's. Memory: the tables are borrowed from the reader.
 """
 
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from msgspec import Struct
 
-from fastserve.store import columns, views
+from fastserve.store import columns, superseded, views
 from fastserve.store.catalogue import File
 from fastserve.store.columns import Column
 from fastserve.store.deleting import NARROW, doomed_in
 from fastserve.store.plan import Plan
 from fastserve.store.reader import Moment
 from fastserve.store.rows import Row
+from fastserve.store.superseded import Memory
 from fastserve.types import Caller
-
-ROLES = ("prediction", "actual", "tags", "importance", "document")
-MOSTLY_NEW = 4
-"""Where files with more than one of so many rows are new, all are looked at."""
-
-
-class Known(Struct, frozen=True):
-    """Role and seq of the rows of these files whose place another took. It stays true of them in whichever file they are."""
-
-    paths: frozenset[str]
-    superseded: pa.Table
-
-
-Memory = MutableMapping[str, Known]
-"""What earlier questions found out, by what they were about."""
-
-_ONE = "space, model_id, prediction_id, role"
-_REPLACED = (
-    "select role, seq from (select role, seq, row_number() over (partition by {0} order by seq desc) as place from {1})"
-    " where place > 1"
-)
-
-_NONE = pa.table({"role": pa.array([], pa.string()), "seq": pa.array([], pa.uint64())})
 
 
 class Scope:
@@ -63,8 +39,8 @@ class Scope:
         """What makes `_all`, which is done in `one`, an empty database; and what makes the views on it."""
         below = self._below()
         below.make(one)
-        superseded = self._superseded(one, memory)
-        tables = {"_superseded": superseded} if superseded.num_rows else {}
+        replaced = self._superseded(one, memory)
+        tables = {"_superseded": replaced} if replaced.num_rows else {}
         return below, Plan(below.paths, views.view_sqls(self.shown, superseded=bool(tables)), tables)
 
     def record(self, one: Any, prediction_id: str) -> list[Row]:
@@ -115,48 +91,15 @@ class Scope:
 
     def _superseded(self, one: Any, memory: Memory) -> pa.Table:
         """Role and seq of the rows whose place another took: in files, which is remembered, and where the tail meets them."""
-        found = [_NONE]
+        found = [superseded.NONE]
         if self._files:
-            found.append(self._replaced_in_files(one, memory))
+            found.append(superseded.of_files(one, self._directory, self._files, memory))
         if self._tail:
-            rows = f"select {_ONE}, seq from _tail"  # noqa: S608
+            rows = f"select {superseded.ONE}, seq from _tail"  # noqa: S608
             if self._files:
-                rows += f" union all select {_ONE}, seq from _files semi join _tail using (key)"  # noqa: S608
-            found.append(_replaced(one, rows))
+                rows += f" union all select {superseded.ONE}, seq from _files semi join _tail using (key)"  # noqa: S608
+            found.append(superseded.among(one, rows))
         return pa.concat_tables(found)
-
-    def _replaced_in_files(self, one: Any, memory: Memory) -> pa.Table:
-        """Of files that were looked at before, only what meets the others is looked at."""
-        here = frozenset(self.paths)
-        about = repr(sorted({file.model_id for file in self._files}))
-        known = memory.get(about)
-        if known is not None and known.paths == here:
-            return known.superseded
-        new = [file for file in self._files if known is None or file.path not in known.paths]
-        if known is None or sum(file.rows for file in new) * MOSTLY_NEW > sum(file.rows for file in self._files):
-            superseded = _replaced_anywhere(one)
-        else:
-            superseded = known.superseded
-            if new:
-                paths = [str(self._directory / file.path) for file in new]
-                one.execute(f"create view _new as {views.files_sql(paths, alike=False)}")
-                rows = f"select {_ONE}, seq from _files semi join _new using (key)"  # noqa: S608
-                superseded = pa.concat_tables([superseded, _replaced(one, rows)])
-        memory[about] = Known(here, superseded)
-        return superseded
-
-
-def _replaced_anywhere(one: Any) -> pa.Table:
-    """Numbers are compared first, and texts only where numbers are the same."""
-    each = [f"select key from _files where role = '{role}' group by key having count(*) > 1" for role in ROLES]  # noqa: S608
-    one.execute(f"create temp table _again as {' union '.join(each)}")
-    ((count,),) = one.execute("select count(*) from _again").fetchall()
-    return _replaced(one, f"select {_ONE}, seq from _files semi join _again using (key)") if count else _NONE  # noqa: S608
-
-
-def _replaced(one: Any, rows: str) -> pa.Table:
-    found: pa.Table = one.sql(_REPLACED.format(_ONE, f"({rows})")).to_arrow_table()
-    return found
 
 
 def _columns_of(files: list[File]) -> set[Column]:

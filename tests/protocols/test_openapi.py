@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from fastserve.config import load_config
 from fastserve.engine.engine import Engine
+from fastserve.errors import Forbidden, Unauthenticated, UnsupportedEncoding
 from fastserve.http.operations import Described
 from fastserve.http.routes import Protocol, Route
 from fastserve.http.table import PathTable
@@ -77,10 +78,27 @@ def test_every_path_that_is_told_leads_to_its_protocol():
 def test_what_users_and_keys_are_asked_for_is_told_where_they_are():
     for path, operations in DOCUMENT["paths"].items():
         for method, operation in operations.items():
-            guarded = "401" in operation["responses"]
-            assert guarded == bool(operation["security"]), (method, path)
+            asked = {"401", "403"} & set(operation["responses"])
+            assert bool(asked) == bool(operation["security"]), (method, path)
     assert not DOCUMENT["paths"]["/readyz"]["get"]["security"]
     assert "`admin`" in DOCUMENT["paths"]["/v2/repository/models/{model}/load"]["post"]["description"]
+
+
+REFUSALS = (Unauthenticated((), missing=True), Unauthenticated((), missing=False), Forbidden("no"))
+
+
+@pytest.mark.parametrize(("name", "route"), ROUTES)
+def test_refusals_are_told_with_the_codes_that_they_have(name: str, route: Route):
+    protocol = next(one for one in SERVED if one.name == name)
+    answered = {str(protocol.encode_error(error).status) for error in REFUSALS}
+    unread = str(protocol.encode_error(UnsupportedEncoding("br")).status)
+    for operation in BY_NAME[name].operations:
+        for path in operation.paths:
+            told = DOCUMENT["paths"][path].get(route.method.lower())
+            if told is None or not told["security"]:
+                continue
+            assert answered <= set(told["responses"]), (route.method, path)
+            assert {"401", "415"} - answered - {unread} <= {"401", "415"} - set(told["responses"]), (route.method, path)
 
 
 def test_it_is_valid():

@@ -13,7 +13,7 @@ from h2.events import ResponseReceived, StreamEnded, StreamReset
 from tests.support.kept_log import KeptLog
 from tests.support.served import wire
 from tests.support.server import ServerProcess
-from tests.support.waiting import WITHIN_S
+from tests.support.waiting import WITHIN_S, until
 
 RECORD = json.dumps({"model_id": "m", "prediction_id": "p", "prediction": {}}).encode()
 LINE = b'{"trainingRecord":{"record":%b}}\n' % RECORD
@@ -73,10 +73,20 @@ class Http2:
         self._h2.send_data(1, part, end_stream=end)
         self._flush()
 
-    def reset(self) -> None:
+    def trailers(self, *headers: tuple[str, str]) -> None:
+        self._h2.send_headers(1, headers, end_stream=True)
+        self._flush()
+
+    def cancel(self) -> None:
         self._h2.reset_stream(1, error_code=CANCEL)
         self._flush()
+
+    def close(self) -> None:
         self._socket.close()
+
+    def reset(self) -> None:
+        self.cancel()
+        self.close()
 
     def status(self) -> int:
         found = 0
@@ -145,10 +155,51 @@ def test_whole_ones_are_stored(server: ServerProcess, kept: KeptLog) -> None:
     assert len(kept.rows()) == 3
 
 
-def test_lines_without_a_length_are_refused_where_nobody_can_tell_whether_all_have_come(
+def whole_with_an_end(stream: Http2) -> None:
+    stream.data(LINE, end=True)
+
+
+def whole_with_an_empty_end(stream: Http2) -> None:
+    stream.data(LINE)
+    stream.data(b"", end=True)
+
+
+def whole_with_trailers(stream: Http2) -> None:
+    stream.data(LINE)
+    stream.trailers(("x", "y"))
+
+
+@pytest.mark.parametrize("send", [whole_with_an_end, whole_with_an_empty_end, whole_with_trailers])
+def test_lines_over_http_2_need_no_length(server: ServerProcess, kept: KeptLog, send: Callable[[Http2], None]) -> None:
+    stream = Http2(server, "/v1/preprod")
+    send(stream)
+    assert stream.status() == 200
+    assert len(kept.rows()) == 1
+
+
+def test_lines_before_trailers_are_refused_where_nobody_can_tell_whether_all_have_come(
     server: ServerProcess, kept: KeptLog
 ) -> None:
-    stream = Http2(server, "/v1/preprod")
-    stream.data(LINE, end=True)
-    assert stream.status() == 400
+    with wire(server) as one:
+        one.head("POST", "/v1/preprod", "Transfer-Encoding: chunked", "Trailer: x")
+        one.write(b"%x\r\n%b\r\n0\r\nx: y\r\n\r\n" % (len(LINE), LINE))
+        answer = one.answer()
+    assert (answer.status, b"without trailers" in answer.body) == (400, True)
     assert kept.rows() == []
+
+
+def refused(server: ServerProcess) -> int:
+    with wire(server) as one:
+        lines = one.get("/metrics").body.decode().splitlines()
+    own = [line for line in lines if line.startswith("fastserve_requests_total{") and 'protocol="arize"' in line]
+    return sum(int(float(line.split()[-1])) for line in own if 'status="400"' in line)
+
+
+def test_a_stream_that_is_reset_is_done_with_at_once(server: ServerProcess) -> None:
+    """What reads its body must not go round until its time is over."""
+    before = refused(server)
+    stream = Http2(server, "/v1/bulk")
+    stream.data(LINE)
+    stream.cancel()
+    until(lambda: refused(server) > before)
+    stream.close()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastserve.access import callers as callers_module
 from fastserve.access import hashes
-from fastserve.access.attempts import MAX_IN_LANE, MAX_WAITING, Attempts
+from fastserve.access.attempts import MAX_OF_ADDRESS, MAX_OF_NAME, MAX_WAITING, Attempts
 from fastserve.access.callers import Callers
 from fastserve.access.credentials import Key, Password, of_api_key, of_authorization
 from fastserve.access.hashes import hash_key, hash_password
@@ -40,9 +40,11 @@ class Desk:
         self.callers = Callers(auth, self.executor.post)
         self.checks = 0
 
-    def ask(self, headers: dict[str, str], scope: str = "infer") -> list[Caller | FastServeError]:
+    def ask(
+        self, headers: dict[str, str], scope: str = "infer", address: str = "10.0.0.1"
+    ) -> list[Caller | FastServeError]:
         told: list[Caller | FastServeError] = []
-        self.callers.recognise(headers, scope, told.append)
+        self.callers.recognise(headers, scope, address, told.append)
         return told
 
     def now(self, headers: dict[str, str], scope: str = "infer") -> Caller | FastServeError:
@@ -229,30 +231,55 @@ def test_a_password_that_many_send_at_once_is_checked_once() -> None:
     assert [name_of(outcome) for (outcome,) in told] == ["ann"] * 100
 
 
+def outcomes(told: list[list[Any]]) -> list[str]:
+    """Of each that was told at once."""
+    return [type(outcome).__name__ for one in told for outcome in one]
+
+
 def test_passwords_wait_in_bounded_lanes_that_take_turns() -> None:
     desk = some("ann", "bob")
-    nobody = [desk.ask({"authorization": basic(f"nobody{i}", "x")}) for i in range(100)]
-    ann = [desk.ask({"authorization": basic("ann", f"guess {i}")}) for i in range(100)]
-    bob = desk.ask({"authorization": basic("bob", "bob's")})
-    assert len(desk.executor.posted) == 2 * MAX_IN_LANE + 1
-    assert [type(outcome) for told in nobody[MAX_IN_LANE:] for outcome in told] == [TooManyAttempts] * (
-        100 - MAX_IN_LANE
-    )
-    assert [type(outcome) for told in ann[MAX_IN_LANE:] for outcome in told] == [TooManyAttempts] * (100 - MAX_IN_LANE)
-    for _ in range(3):
+    guesses = [desk.ask({"authorization": basic("bob", f"guess {i}")}) for i in range(100)]
+    others = [desk.ask({"authorization": basic(f"nobody{i}", "x")}) for i in range(100)]
+    ann = desk.ask({"authorization": basic("ann", "ann's")}, address="10.0.0.2")
+    bob = desk.ask({"authorization": basic("bob", "bob's")}, address="10.0.0.2")
+    assert outcomes(guesses) == ["TooManyAttempts"] * (100 - MAX_OF_NAME)
+    assert outcomes(others) == ["TooManyAttempts"] * (100 - MAX_OF_ADDRESS + MAX_OF_NAME)
+    assert len(desk.executor.posted) == MAX_OF_ADDRESS + 2
+    for _ in range(4):
         desk.executor.run_one()
-    assert [name_of(outcome) for outcome in bob] == ["bob"], "third in turn, whoever else fills the lanes"
+    assert [name_of(outcome) for outcome in (*ann, *bob)] == ["ann", "bob"], "every other turn is their address's"
     desk.executor.run_all()
-    assert all(isinstance(outcome, Unauthenticated) for told in nobody[:MAX_IN_LANE] for outcome in told)
+    assert outcomes(others[:1]) == ["Unauthenticated"]
+
+
+@pytest.mark.parametrize("names", [["ann"], ["eve"], ["ann", "bob"], ["eve", "mallory"], ["ann", "eve"]])
+def test_no_refusal_tells_which_names_there_are(names: list[str]) -> None:
+    desk = some("ann", "bob")
+    told = [desk.ask({"authorization": basic(name, f"guess {i}")}) for i in range(20) for name in names]
+    refused = [len(one) for one in told]
+    assert refused == [0] * MAX_OF_NAME * len(names) + [1] * (20 - MAX_OF_NAME) * len(names)
+    desk.executor.run_all()
+    assert set(outcomes(told)) == {"Unauthenticated", "TooManyAttempts"}
 
 
 def test_all_lanes_together_are_bounded() -> None:
     desk = some(*(f"u{i}" for i in range(MAX_WAITING + 5)))
-    told = [desk.ask({"authorization": basic(f"u{i}", f"u{i}'s")}) for i in range(MAX_WAITING + 5)]
+    told = [
+        desk.ask({"authorization": basic(f"u{i}", f"u{i}'s")}, address=f"10.0.0.{i}") for i in range(MAX_WAITING + 5)
+    ]
     assert len(desk.executor.posted) == MAX_WAITING
     assert [len(outcomes) for outcomes in told] == [0] * MAX_WAITING + [1] * 5
     desk.executor.run_all()
     assert name_of(desk.now({"authorization": basic(f"u{MAX_WAITING}", f"u{MAX_WAITING}'s")})) == f"u{MAX_WAITING}"
+
+
+def test_where_callers_are_required_and_nobody_is_named_nobody_is_known() -> None:
+    desk = Desk(AuthConfig(required=True))
+    assert AuthConfig(required=True)
+    for headers in ({}, {"x-api-key": KEY}, {"authorization": basic("ann", "x")}):
+        (outcome,) = desk.ask(headers)
+        assert isinstance(outcome, Unauthenticated)
+        assert outcome.challenges
 
 
 def test_nothing_is_checked_once_it_is_closed() -> None:
@@ -272,11 +299,11 @@ def test_a_check_that_fails_of_itself_leaves_its_lane() -> None:
         raise MemoryError
 
     told: list[Any] = []
-    attempts.ask("a", b"1", broken, told.append)
+    attempts.ask(("a", "b"), b"1", broken, told.append)
     with pytest.raises(MemoryError):
         executor.run_all()
     assert [type(outcome) for outcome in told] == [TooManyAttempts]
-    attempts.ask("a", b"1", lambda: True, told.append)
+    attempts.ask(("a", "b"), b"1", lambda: True, told.append)
     executor.run_all()
     assert told[1:] == [True]
 

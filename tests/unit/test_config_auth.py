@@ -156,6 +156,15 @@ def test_a_file_that_names_nobody_any_more_opens_nothing(tmp_path: Path, caplog:
     assert "key k is not" not in caplog.text
 
 
+def test_the_last_one_goes_at_once_where_callers_are_required(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    live, write = live_of(tmp_path, key(GOOD_KEY), caplog)
+    told = write("[auth]\nrequired = true\n")
+    assert "key k is not configured any more" in told
+    assert "next start" not in told
+    assert live.config.auth
+    assert not live.config.auth.keys
+
+
 def test_users_may_come_where_there_were_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     live, write = live_of(tmp_path, "", caplog)
     assert not live.config.auth

@@ -121,12 +121,15 @@ def test_what_takes_effect_at_the_next_start_is_named(tmp_path: Path, caplog: py
     (tmp_path / "two" / "m" / "1" / "model.onnx").write_text("a model")
     catalog = Catalog(load_config([str(file)]))
     catalog.look()
-    file.write_text("[server]\nport = 22\nworkers = 2\n[repository]\npoll_seconds = 0\npath = 'two'\nversions = 'all'")
+    own = "port = 22\nworkers = 2\n[log]\nsync = 'os'\nretention_days = 3"
+    file.write_text(f"[server]\n{own}\n[repository]\npoll_seconds = 0\npath = 'two'\nversions = 'all'")
     with caplog.at_level(logging.WARNING):
         disk = catalog.look()
     assert [record.getMessage() for record in caplog.records] == [
         "configuration: server.port has changed, which takes effect at the next start",
         "configuration: server.workers has changed, which takes effect at the next start",
+        "configuration: log.sync has changed, which takes effect at the next start",
+        "configuration: log.retention_days has changed, which takes effect at the next start",
     ]
     assert disk["m"].policy == "all"
 

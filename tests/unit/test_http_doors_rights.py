@@ -27,7 +27,9 @@ class People:
         name = headers.get("x-api-key")
         return PEOPLE[name] if name in self.seen else None
 
-    def recognise(self, headers: Any, scope: str, told: Callable[[Caller | FastServeError], None]) -> None:
+    def recognise(
+        self, headers: Any, scope: str, address: str, told: Callable[[Caller | FastServeError], None]
+    ) -> None:
         name = headers.get("x-api-key")
         wrong = Unauthenticated(("Basic realm=x", "Bearer realm=x"), missing=name is None)
         if name in PEOPLE:

@@ -1,15 +1,20 @@
 """What is asked of the log: everything that was acknowledged, once, wherever it is at the moment."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fastserve.store import superseded
 from fastserve.store.compactor import Compactor
 from fastserve.store.reader import QuestionTooLong, Reader
 from fastserve.types import EVERYBODY, Caller
-from tests.support.log_store import NOW_NS, READERS, Log, actual, row
+from tests.support.log_store import DAY_NS, NOW_NS, READERS, Log, actual, row
 
 
 @pytest.fixture
@@ -192,3 +197,84 @@ def test_what_takes_too_long_is_ended(log: Log, reader: Reader) -> None:
     log.segment(log.worker(), [row(0)])
     with pytest.raises(QuestionTooLong), reader.connection("m", within_s=0.05) as one:
         one.execute("with recursive a as (select 1 x union all select x + 1 from a) select count(*) from a").fetchall()
+
+
+# --- what took whose place is kept
+
+
+def first_question(log: Log, sql: str) -> list[Any]:
+    """Of a process that has asked nothing before."""
+    reader = Reader(log.directory, READERS)
+    found = ask(reader, sql)
+    reader.close()
+    return found
+
+
+LABELS = "select label_num from predictions order by prediction_id"
+
+
+def test_a_first_question_need_not_find_out_what_took_whose_place(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = log.worker()
+    for seq in (1, 10):
+        log.segment(worker, [row(number, seq=seq + number, label_num=float(seq)) for number in range(8)])
+        compact(log)
+
+    def must_not(*_: Any) -> None:
+        pytest.fail("it is kept, and was found out once more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(superseded, "_found_out", must_not)
+        assert first_question(log, LABELS) == [10.0] * 8
+    log.segment(worker, [row(0, seq=100, label_num=7.0)])
+    compact(log)
+    with monkeypatch.context() as patched:  # of seventeen rows one is new: that one is looked at, all are not
+        patched.setattr(superseded, "_replaced_anywhere", must_not)
+        assert first_question(log, LABELS) == [7.0, *[10.0] * 7]
+
+
+def test_what_is_kept_of_a_later_moment_or_is_damaged_is_not_believed(log: Log) -> None:
+    worker = log.worker()
+    log.segment(worker, [row(0, seq=1, label_num=1.0)])
+    compact(log)
+    earlier = Reader(log.directory, READERS)
+    moment = earlier.moment()
+    log.segment(worker, [row(0, seq=2, label_num=2.0)])
+    compact(log)
+    with duckdb.connect() as one:
+        known = superseded.of_files(one, log.directory, moment.files, {})
+    assert known.num_rows == 0  # the row that took the place is none of that moment's
+    earlier.close()
+    (kept,) = log.directory.rglob(superseded.FILE_NAME)
+    kept.write_bytes(kept.read_bytes()[:-20])
+    assert first_question(log, LABELS) == [2.0]
+
+
+def test_it_goes_with_the_last_file_of_its_model(log: Log) -> None:
+    log.segment(log.worker(), [row(0, ts_ns=NOW_NS - 9 * DAY_NS, ingest_ns=NOW_NS - 9 * DAY_NS)])
+    one = Compactor.open(log.directory, READERS, retention_days=3)
+    assert one is not None
+    one.round(NOW_NS - 9 * DAY_NS)
+    assert list(log.directory.rglob(superseded.FILE_NAME))
+    one.round(NOW_NS)
+    one.close()
+    assert not list(log.directory.rglob(superseded.FILE_NAME))
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), min_size=1, max_size=6), st.integers(1, 12))
+@settings(max_examples=8, deadline=None)
+def test_what_is_kept_is_what_would_be_found_out(rounds: list[list[int]], factor: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(superseded, "KEPT_FROM", factor)
+        log, seq = Log(Path(folder)), 0
+        worker = log.worker()
+        last: dict[int, int] = {}
+        for numbers in rounds:
+            rows = []
+            for number in numbers:
+                seq += 1
+                rows.append(row(number, seq=seq))
+                last[number] = seq
+            log.segment(worker, rows)
+            compact(log)
+        assert sorted(first_question(log, "select seq from predictions")) == sorted(last.values())
+        log.close()

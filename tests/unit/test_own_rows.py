@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve.engine.own_rows import Origin, Shown, encode, own_rows, read_own
-from fastserve.engine.recording import MAX_ROWS, MAX_WAITING, MAX_WAITING_BYTES, Recorder, Recording
+from fastserve.engine.recording import (
+    MAX_PIECE_ROWS,
+    MAX_PIECE_VALUES,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    Recorder,
+    Recording,
+)
 from fastserve.limits import MAX_DIMENSIONS
 from fastserve.metrics import Metrics
 from fastserve.store.errors import StoreBusy, StoreFull
@@ -226,15 +233,50 @@ def test_bytes_are_bounded_too() -> None:
     assert counted(metrics)['not_recorded_total{reason="busy"}'] > 0
 
 
-@pytest.mark.parametrize("rows_sent", [0, MAX_ROWS + 1])
-def test_too_many_rows_are_not_kept(rows_sent: int) -> None:
+def stored_rows(writer: SlowWriter) -> list[Row]:
+    return [row for _, payload in writer.frames for row in read_own(Frame(Kind.OWN, 9, 1000, payload))]
+
+
+@pytest.mark.parametrize(
+    ("sent", "width"),
+    [(0, 2), (1, 2), (MAX_PIECE_ROWS, 2), (MAX_PIECE_ROWS + 1, 2), (3 * MAX_PIECE_ROWS, 60), (9, 9999)],
+)
+def test_every_row_of_a_request_is_kept_in_pieces_of_few_values(sent: int, width: int) -> None:
     writer = SlowWriter()
     writer.let.set()
     one, metrics = recorder(writer)
-    put(one, 1, rows=rows_sent)
+    x = np.arange(sent * width, dtype=np.float64).reshape(sent, width)
+    one.put(Shown("m", "1", SIGNATURE, True, (), ()), "id", {"x": x}, {"y": x[:, 0].copy()}, 7, sent + 9)
     one.close()
-    assert writer.frames == []
-    assert counted(metrics)['not_recorded_total{reason="large"}'] == (rows_sent > 0)
+    rows = stored_rows(writer)
+    assert [row.prediction_id for row in rows] == [f"id:{7 + i}" for i in range(sent)]
+    assert [row.label_num for row in rows] == x[:, 0].tolist()
+    assert counted(metrics)["recorded_total"] == (sent > 0)
+    for _, payload in writer.frames:
+        count = len(list(read_own(Frame(Kind.OWN, 9, 1000, payload))))
+        assert count == 1 or (count <= MAX_PIECE_ROWS and count * (width + 1) <= MAX_PIECE_VALUES)
+
+
+@pytest.mark.parametrize(("outcome", "refusal", "reason"), [(StoreFull(), None, "failed"), (None, StoreBusy(), "busy")])
+def test_a_request_whose_first_piece_is_not_stored_is_counted_once(outcome: Any, refusal: Any, reason: str) -> None:
+    writer = SlowWriter()
+    writer.let.set()
+    writer.outcome, writer.refusal = outcome, refusal
+    one, metrics = recorder(writer)
+    put(one, 1, rows=3 * MAX_PIECE_ROWS)
+    one.close()
+    found = counted(metrics)
+    assert (found["recorded_total"], found[f'not_recorded_total{{reason="{reason}"}}']) == (0, 1)
+    assert len(writer.frames) == (refusal is None)
+
+
+def test_one_request_that_is_larger_than_all_that_may_wait_is_kept_where_nothing_waits() -> None:
+    writer = SlowWriter()
+    writer.let.set()
+    one, metrics = recorder(writer)
+    put(one, 1, rows=MAX_WAITING_BYTES // (4 * 10_000) + 1, width=10_000)
+    one.close()
+    assert counted(metrics)["recorded_total"] == 1
 
 
 def test_a_log_that_is_full_or_fails_is_counted() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fastserve.errors import Forbidden, ModelForbidden
 from fastserve.http.message import Response
-from fastserve.http.rights import Rights, host_name, is_loopback_name
+from fastserve.http.rights import Rights, address_of, host_name, is_loopback_name
 from fastserve.http.routes import Route
 from fastserve.http.table import Match
 from fastserve.types import ADMIN, EVERYBODY, SCOPES, Caller
@@ -117,7 +117,7 @@ class OneCaller:
     def known(self, headers: Any, scope: str) -> Caller | None:
         return self.caller
 
-    def recognise(self, headers: Any, scope: str, told: Any) -> None:
+    def recognise(self, headers: Any, scope: str, address: str, told: Any) -> None:
         raise AssertionError
 
 
@@ -201,3 +201,20 @@ def test_a_refusal_names_the_caller_the_scope_and_the_model() -> None:
         rights.check(match(ADMIN), IRIS, {}, "", "")
     with pytest.raises(ModelForbidden, match='may not use the model "digits"'):
         rights.check(match("infer", "digits"), IRIS, {}, "", "")
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        ("10.1.2.3:4711", "10.1.2.3"),
+        ("10.1.2.3", "10.1.2.3"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("[::ffff:10.1.2.3]:80", "10.1.2.3"),
+        ("[2001:db8:1:2:3:4:5:6]:80", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("", ""),
+        ("a socket", ""),
+    ],
+)
+def test_the_address_that_guesses_are_counted_for(client: str, address: str) -> None:
+    assert address_of(client) == address

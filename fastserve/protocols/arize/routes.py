@@ -222,9 +222,9 @@ def _check_space(caller: Caller, space: str) -> None:
 def _check_whole(request: Request) -> None:
     """Raises InvalidRequest where nothing says that the body is whole: a part of its lines is lines.
 
-    A length does, and HTTP/1's chunks without trailers (see `http/rsgi`).
+    Everything does but HTTP/1's chunks with trailers (see `http/rsgi`).
     """
-    headers = request.headers
-    chunked = headers.get("transfer-encoding") is not None and headers.get("trailer") is None
-    if headers.get("content-length") is None and not chunked:
-        raise InvalidRequest("expected a Content-Length: without it nobody can tell whether all lines have come")
+    if request.headers.get("transfer-encoding") is not None and request.headers.get("trailer") is not None:
+        raise InvalidRequest(
+            "expected a body without trailers: behind them nobody can tell whether all lines have come"
+        )

@@ -75,7 +75,11 @@ class Records:
     def _has_prediction(self) -> bool:
         """A late actual may come with its features once more: no new prediction, which would take the first one's place."""
         columns, labels = self._columns, self._labels
-        return self._is_corpus or labels.predict or (not labels.have_actuals and bool(columns.features or columns.embeddings))
+        return (
+            self._is_corpus
+            or labels.predict
+            or (not labels.have_actuals and bool(columns.features or columns.embeddings))
+        )
 
     @property
     def _has_actual(self) -> bool:

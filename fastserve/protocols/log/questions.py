@@ -55,15 +55,20 @@ class Questions:
             if self._reader is None:
                 self._reader = Reader(directory, self._engine.log_readers)
                 self._engine.when_stopped(self._reader.close)
+                self._made_desk().prepare()  # who looks at the log asks it in SQL, too
             return self._reader
 
     def desk(self) -> Desk:
         """Where statements of others are answered."""
         with self._making:
-            if self._desk is None:
-                self._desk = Desk(self._limits)
-                self._engine.when_stopped(self._desk.close)
-            return self._desk
+            return self._made_desk()
+
+    def _made_desk(self) -> Desk:
+        """Under the lock."""
+        if self._desk is None:
+            self._desk = Desk(self._limits)
+            self._engine.when_stopped(self._desk.close)
+        return self._desk
 
     def later(self, reply: Reply, work: Callable[[], Response | None]) -> Pending:
         """Answer with what `work` finds, on a thread that may take its time; None: it answers itself, later.
