@@ -14,6 +14,8 @@ from fastserve.loadtest.table import HEAD, batches_of, figure, load_of, measured
 from fastserve.loadtest.target import LoadTestError
 
 NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
+TICKS = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
+"""Of milliseconds."""
 CURVES = ("p50", "p90", "p99", "p99_9")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
@@ -101,7 +103,7 @@ def _percentiles(runs: list[Run]) -> Any:
     ticks = [f"{share * 100:.10g} %" for share in NINES]
     drawn.update_layout(title="Latency by percentile", xaxis_title="requests answered", yaxis_title="ms")
     drawn.update_xaxes(tickvals=nines(np.array(NINES)).tolist(), ticktext=ticks)
-    drawn.update_yaxes(type="log")
+    drawn.update_yaxes(type="log", tickvals=TICKS, ticktext=[f"{one:g}" for one in TICKS])
     return drawn
 
 
@@ -126,7 +128,7 @@ def _rates(runs: list[Run]) -> Any:
             hovertemplate="%{text}: %{y:.3f} ms at %{x:,.0f}/s",
         )
     drawn.update_layout(title="Latency and rate", xaxis_title="answered requests/s", yaxis_title="ms")
-    drawn.update_yaxes(type="log")
+    drawn.update_yaxes(type="log", tickvals=TICKS, ticktext=[f"{one:g}" for one in TICKS])
     return drawn
 
 
@@ -136,8 +138,9 @@ def _over_time(runs: list[Run]) -> Any:
 
     drawn = go.Figure()
     for run in runs:
-        slices = run.timeline
-        width = slices[1].at_s - slices[0].at_s if len(slices) > 1 else run.seconds or 1.0
+        width = run.timeline[1].at_s - run.timeline[0].at_s if len(run.timeline) > 1 else run.seconds or 1.0
+        whole = [one for one in run.timeline if one.at_s + width <= run.seconds + width / 10]
+        slices = whole or run.timeline  # the last one ends with the run, somewhere
         drawn.add_scatter(
             x=[one.at_s for one in slices],
             y=[one.good / width for one in slices],

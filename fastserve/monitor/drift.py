@@ -297,10 +297,17 @@ def _ranges(edges: list[float]) -> list[str]:
     """What is in each bin; a bin of one value is that value."""
     if not edges:
         return ["(all)"]
-    labels = [f"<= {edges[0]:g}"]
-    for low, high in pairwise(edges):
-        labels.append(f"{high:g}" if f"{low:.12g}" == f"{high:.12g}" else f"{low:g} .. {high:g}")
-    return [*labels, f"> {edges[-1]:g}"]
+    short = [_short(edge) for edge in edges]
+    told = short if len(set(short)) == len({f"{edge:g}" for edge in edges}) else [f"{edge:g}" for edge in edges]
+    labels = [f"<= {told[0]}"]
+    for (low, high), (low_told, high_told) in zip(pairwise(edges), pairwise(told), strict=True):
+        labels.append(high_told if f"{low:.12g}" == f"{high:.12g}" else f"{low_told} .. {high_told}")
+    return [*labels, f"> {told[-1]}"]
+
+
+def _short(edge: float) -> str:
+    """In few digits, and none of a whole number's left out."""
+    return f"{edge:.4g}" if abs(edge) < 10_000 else f"{edge:g}"
 
 
 def _parts(baseline: dict[Key, Any], current: dict[Key, Any], grouping: Grouping) -> tuple[list[Part], list[Part]]:

@@ -18,6 +18,7 @@ BESIDE = {
     "regression": ("mae", "rmse", "mape", "r2"),
     "ranking": ("ndcg", "mrr", "map"),
 }
+UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;margin:0 auto;max-width:1180px;padding:24px}
 h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 8px;border-bottom:1px solid #dde3ea;padding-bottom:4px}
@@ -54,7 +55,7 @@ def page(performance: Performance | None = None, drift: Drift | None = None) -> 
 
 
 def _span(about: Performance | Drift) -> str:
-    parts = [f"{about.start} to {about.end}" if about.start else "no records"]
+    parts = [f"{_second(about.start)} to {_second(about.end)}" if about.start else "no records"]
     parts += [f"space {about.space}"] if about.space else []
     parts += [f"environment {about.environment}"]
     return _text(", ".join(parts))
@@ -69,7 +70,7 @@ def _performance(found: Performance) -> list[str]:
     if found.actuals_without_prediction:
         tiles.append(("actuals without a prediction", f"{found.actuals_without_prediction:,}"))
     if counts.label_delay_s is not None and counts.label_delay_s.p50 is not None:
-        tiles.append(("median label delay, s", f"{counts.label_delay_s.p50:,.4g}"))
+        tiles.append(("median label delay", _duration(counts.label_delay_s.p50)))
     named = [name for name in BESIDE[found.task] if name in found.metrics]
     tiles += [(name, _number(found.metrics[name])) for name in named]
     body = ["<h2>Performance</h2>", _tiles(tiles), *_notes(found.notes)]
@@ -111,7 +112,7 @@ def _drift(found: Drift, *, alone: bool) -> list[str]:
 
     baseline = found.baseline
     told = f"Compared with {baseline.kind}"
-    told += f", {baseline.start} to {baseline.end}" if baseline.start else ""
+    told += f", {_second(baseline.start)} to {_second(baseline.end)}" if baseline.start else ""
     worst = [one for one in found.dimensions if one.verdict == "significant"]
     tiles = [("current records", f"{found.rows:,}"), ("baseline records", f"{baseline.rows:,}")]
     tiles += [("dimensions", f"{len(found.dimensions)}"), ("drifted significantly", f"{len(worst)}")]
@@ -195,6 +196,18 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Se
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit that it has one of."""
+    size, unit = next(((size, unit) for size, unit in UNITS if abs(seconds) >= size), (1, "s"))
+    return f"{seconds / size:.3g} {unit}"
+
+
+def _second(instant: str | None) -> str:
+    """An instant in RFC 3339, without what a second is made of."""
+    whole, point, _ = (instant or "").partition(".")
+    return f"{whole}Z" if point else whole
 
 
 def _text(value: str) -> str:
