@@ -10,19 +10,21 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from fastserve.backends.shared import SharedModels
 from fastserve.types import Batching, Metadata, Signature, Tensor
 
 
 class LoadOptions(Struct, frozen=True, kw_only=True):
     """How one version is loaded. `threads`: those that one run may use; `max_batch_rows`: the most rows of one run.
 
-    `alone`: why requests are not to share a run, where they are not.
+    `alone`: why requests are not to share a run, where they are not. `shared`: where other workers load the same models.
     """
 
     threads: int = 1
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     max_batch_rows: int = 64
     alone: str = ""
+    shared: SharedModels | None = None
 
 
 class Runner(Protocol):

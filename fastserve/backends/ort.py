@@ -4,9 +4,10 @@ Thread: `load` away from serving; one session is shared by the runners, each of 
 Memory: the session holds the weights until `close` and the last runner are gone; runners own their buffers.
 """
 
+import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_char
 from functools import partial
 from pathlib import Path
@@ -24,15 +25,26 @@ from fastserve.backends.base import LoadOptions, Runner
 from fastserve.backends.external import contents
 from fastserve.backends.failures import run_failure, shortened
 from fastserve.backends.graph import Graph, read_graph
+from fastserve.backends.prepared import check_space, memory_given_back, name_of, same_answers
 from fastserve.backends.probe import Findings, probe
 from fastserve.backends.runners import BoundRun, PlainRunner, RunOptions, runner_for
-from fastserve.errors import Fault, LoadFailed
+from fastserve.backends.shared import CannotPrepareError, Held
+from fastserve.errors import Fault, LoadFailed, RunFailed, RunRefused
 from fastserve.types import Batching, DType, Metadata, Signature, Tensor
 
 PROBE_WITHIN_S = 120.0
 """Runs of the probe are ended then; the model is served without what they would have shown."""
 
 _FATAL = 4
+_CPU = ("CPUExecutionProvider",)
+_PREPARED = "model.onnx"
+_SAVING = {
+    "optimized_model_external_initializers_file_name": "weights",
+    "optimized_model_external_initializers_min_size_in_bytes": "1024",
+    "save_external_prepacked_constant_initializers": "1",
+}
+_log = logging.getLogger(__name__)
+
 # What a load or a run may raise; onnxruntime's own kinds are direct subclasses of Exception.
 _ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -109,13 +121,17 @@ def _array(value: Any, dtype: DType) -> Tensor:
 class OrtModel:
     """One loaded version."""
 
-    def __init__(self, session: Any, graph: Graph, findings: Findings, max_batch_rows: int) -> None:
+    def __init__(
+        self, session: Any, graph: Graph, findings: Findings, max_batch_rows: int, held: Held | None = None
+    ) -> None:
+        """`held`: the files that the session has mapped."""
         self.signature = findings.signature
         self.batching = findings.batching
         self.metadata: Metadata = graph.metadata
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.file_bytes = graph.file_bytes
         self._session: OrtSession | None = OrtSession(session, findings.signature)
+        self._held = held
         self._example = findings.example
         self._max_batch_rows = max_batch_rows
         # onnxruntime holds bound outputs to what the file declares; plain runs answer what comes out.
@@ -138,6 +154,8 @@ class OrtModel:
     def close(self) -> None:
         """Let go of the session; runners that still are there keep it until they go."""
         self._session = None
+        if self._held is not None:
+            self._held.release()
 
 
 class OrtBackend:
@@ -149,11 +167,18 @@ class OrtBackend:
         """Read the graph, open a session, and prove what may be batched by running it."""
         _check_providers(options.providers)
         graph = read_graph(path)
-        session = _open(path, graph, options)
-        findings = _probed(OrtSession(session, graph.signature), graph.sizes)
+        with memory_given_back(graph.file_bytes):
+            held = _held(path, graph, options)
+            try:
+                session = _open(path, graph, options) if held is None else _open_prepared(held.folder, graph, options)
+                findings = _probed(OrtSession(session, graph.signature), graph.sizes)
+            except BaseException:
+                if held is not None:
+                    held.release()
+                raise
         if options.alone:
             findings = replace(findings, batching=Batching(False, options.alone))
-        return OrtModel(session, graph, findings, options.max_batch_rows)
+        return OrtModel(session, graph, findings, options.max_batch_rows, held)
 
 
 def _probed(session: OrtSession, sizes: tuple[int, ...]) -> Findings:
@@ -181,9 +206,9 @@ def _check_providers(providers: tuple[str, ...]) -> None:
             )
 
 
-def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
+def _settings(graph: Graph, threads: int) -> Any:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads
+    settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -192,6 +217,16 @@ def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Memory plans are kept per input shape, for ever: with free row shapes, clients decide how many.
     settings.enable_mem_pattern = not any(-1 in (spec.shape or (-1, -1))[1:] for spec in graph.signature.inputs)
+    return settings
+
+
+def _open(path: Path, graph: Graph, options: LoadOptions, saved_in: Path | None = None) -> Any:
+    """A session of the file; `saved_in`: a folder for what onnxruntime makes of it."""
+    settings = _settings(graph, options.threads)
+    if saved_in is not None:
+        settings.optimized_model_filepath = str(saved_in / _PREPARED)
+        for key, value in _SAVING.items():
+            settings.add_session_config_entry(f"session.{key}", value)
     source: str | bytes = str(path)
     if graph.edited is not None:
         source = graph.edited
@@ -201,12 +236,68 @@ def _open(path: Path, graph: Graph, options: LoadOptions) -> Any:
         settings.add_external_initializers_from_files_in_memory(
             list(held), list(held.values()), [len(data) for data in held.values()]
         )
+    return _session(source, path.name, settings, options.providers)
+
+
+def _session(source: str | bytes, name: str, settings: Any, providers: tuple[str, ...]) -> Any:
     try:
         # Its fallback would print to stdout and load with other providers than those asked for.
-        return onnxruntime.InferenceSession(source, settings, providers=list(options.providers), enable_fallback=0)
+        return onnxruntime.InferenceSession(source, settings, providers=list(providers), enable_fallback=0)
     except _ERRORS as error:
-        text = f"{path.name}: onnxruntime does not load it: {shortened(str(error))}"
+        text = f"{name}: onnxruntime does not load it: {shortened(str(error))}"
         raise LoadFailed(text, _fault(error)) from error
+
+
+def _held(path: Path, graph: Graph, options: LoadOptions) -> Held | None:
+    """What all workers map instead of each having the weights; None where it is not worth it, or cannot be."""
+    shared = options.shared
+    if shared is None or options.providers != _CPU or graph.file_bytes < shared.least_bytes:
+        return None
+    try:
+        held = shared.take(_name(path, graph), lambda folder: _prepare(path, graph, options, folder))
+    except OSError as error:
+        _log.warning("%s: its weights are not shared between the workers: %s", path.name, error)
+        return None
+    if not held.refused:
+        return held
+    held.release()
+    return None
+
+
+def _name(path: Path, graph: Graph) -> str:
+    return name_of([path, *(path.parent / location for location in graph.external)], runtime_version())
+
+
+def _prepare(path: Path, graph: Graph, options: LoadOptions, folder: Path) -> None:
+    """Write the graph as onnxruntime has changed it, and its weights as it has packed them, to be mapped from there.
+
+    Raises CannotPrepareError where that cannot be done, or does not answer to the last bit as the file itself does.
+    """
+    try:
+        name = _name(path, graph)
+        check_space(folder, graph.file_bytes)
+        plain = OrtSession(_open(path, graph, options, folder), graph.signature)
+        findings = _probed(plain, graph.sizes)
+        mapped = OrtSession(_open_prepared(folder, graph, options), graph.signature)
+        same_answers(_ran(plain), _ran(mapped), findings, options.max_batch_rows)
+        if _name(path, graph) != name or folder.name != name:
+            raise CannotPrepareError("its files changed meanwhile")
+    except (CannotPrepareError, LoadFailed, RunFailed, RunRefused, OSError) as error:
+        raise CannotPrepareError(f"{path.name}: its weights are not shared between the workers: {error}") from error
+
+
+def _ran(session: OrtSession) -> Callable[[dict[str, Tensor]], Sequence[Tensor]]:
+    options = session.options()
+    return lambda feed: session.run(feed, options)
+
+
+def _open_prepared(folder: Path, graph: Graph, options: LoadOptions) -> Any:
+    """A session of what was prepared: nothing is left to be changed in its graph, and the weights are mapped."""
+    settings = _settings(graph, options.threads)
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # What is only compared with what is mapped is given back at once, and not kept in the session's arena.
+    settings.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    return _session(str(folder / _PREPARED), _PREPARED, settings, options.providers)
 
 
 def _fault(error: Exception) -> Fault:

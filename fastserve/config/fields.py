@@ -31,7 +31,10 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0: any free one.")] = 8000
-    workers: Annotated[int, Meta(ge=1, le=1024, description="Processes that serve, with an engine each.")] = 1
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="Processes that serve, with an engine each; auto: as CPUs, memory and models suggest."),
+    ] = 1
     interface: Annotated[
         Literal["rsgi", "asgi"], Meta(description="How Granian calls the app: rsgi (faster) or asgi.")
     ] = "rsgi"
@@ -72,6 +75,22 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[str, ...],
         Meta(description="Origin of web pages that may call; * for any.", extra={"option": "cors_origin"}),
     ] = ()
+    share_weights_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 40,
+            description="Smallest model that several workers hold in memory once, mapped from files in weights_dir; 0:"
+            " never.",
+        ),
+    ] = 16 << 20
+    weights_dir: Annotated[
+        str | None,
+        Meta(
+            description="Directory for those files, private and gone with the server; default: that for temporary files.",
+            extra=PATH_FIELD,
+        ),
+    ] = None
     log_dir: Annotated[
         str | None,
         Meta(
@@ -111,6 +130,11 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         str | None,
         Meta(description="TF Serving's monitoring file; one beside models.config is found.", extra=PATH_FIELD),
     ] = None
+
+    @property
+    def worker_count(self) -> int:
+        """Workers, once that is planned; a process that nobody planned for is alone."""
+        return 1 if self.workers == "auto" else self.workers
 
 
 class RepositoryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

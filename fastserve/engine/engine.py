@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fastserve._ext.ticket import Ticket
+from fastserve.backends.shared import SharedModels
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import AuthConfig, Config, ModelConfig, VersionPolicy
 from fastserve.datasets.shelf import Datasets
@@ -77,9 +78,10 @@ class Engine:
         clock: Clock = monotonic_ns,
         connect: Callable[["Engine"], Control] | None = None,
         log: Writer | None = None,
+        shared: SharedModels | None = None,
     ) -> None:
         """`connect`: makes the control, where the director is in another process. `log`: the prediction log, closed by who
-        made it; None: there is none."""
+        made it; None: there is none. `shared`: where other workers load the same models."""
         self.log = log
         self.metrics = metrics or Metrics()
         self._recorder = None if log is None else Recorder(log, self.metrics)
@@ -93,7 +95,7 @@ class Engine:
         self.at = self._timer.at
         self.answering: Answering = nullcontext
         """What is around the answers of one batch; a door may set it."""
-        self._tools = Tools(self.executor, self._closer, self._timer, self._answering, clock, self.metrics)
+        self._tools = Tools(self.executor, self._closer, self._timer, self._answering, clock, self.metrics, shared)
         self._registry = Registry(self._load, self._tell_changed, self._forget)
         self.loader = Loader(self._bring_about, self._follow)
         self.when_auth: Callable[[AuthConfig | None], None] = lambda _: None
@@ -358,7 +360,7 @@ class Engine:
             call()
 
     def _load(self, config: ModelConfig, version: int, path: Path, gone: Callable[[], None]) -> Loaded:
-        share = plan(config.slots, config.threads, self._cpus, self._config.server.workers)
+        share = plan(config.slots, config.threads, self._cpus, self._config.server.worker_count)
         self.executor.grow(share.slots)  # what is configured may be more than there are CPUs
         config = replace(config, non_finite=config.non_finite or self._config.server.non_finite)
         loaded = load_version(config, version, path, share, self._tools, gone)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from fastserve._ext.costs import CostTable
 from fastserve.backends.base import LoadedModel, LoadOptions, Runner
+from fastserve.backends.shared import SharedModels
 from fastserve.backends.table import backend_for
 from fastserve.clock import Clock
 from fastserve.config import ModelConfig
@@ -53,6 +54,7 @@ class Tools(Struct, frozen=True):
     answering: Answering
     clock: Clock
     metrics: Metrics
+    shared: SharedModels | None = None
 
 
 class Loaded(Struct, frozen=True):
@@ -71,7 +73,11 @@ def load_version(
     Raises LoadFailed.
     """
     options = LoadOptions(
-        threads=plan.threads, providers=config.providers, max_batch_rows=config.max_batch_rows, alone=alone(config)
+        threads=plan.threads,
+        providers=config.providers,
+        max_batch_rows=config.max_batch_rows,
+        alone=alone(config),
+        shared=tools.shared,
     )
     model = describe(backend_for(path).load(path, options), config)
     runners = [model.runner() for _ in range(1 + plan.slots)]  # the first one is for short runs

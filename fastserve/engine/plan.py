@@ -42,16 +42,16 @@ def available_cpus() -> int:
 def quota_cpus(root: Path, own: Path) -> int:
     """The tightest CPU quota on the way from this process's cgroup to the root, rounded up; the host's count if none."""
     host = os.cpu_count() or 1
-    quotas = [quota for folder in _cgroup_folders(root, own) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in cgroup_folders(root, own, "cpu") if (quota := _quota(folder)) is not None]
     return min([host, *(math.ceil(quota) for quota in quotas)])
 
 
-def _cgroup_folders(root: Path, own: Path) -> list[Path]:
-    """Every cgroup folder that may hold a quota for this process: v2's own path and its parents, v1's cpu hierarchy."""
-    folders = [root, root / "cpu", root / "cpu,cpuacct"]
-    for line in _read(own).splitlines():
+def cgroup_folders(root: Path, own: Path, controller: str) -> list[Path]:
+    """Every cgroup folder that may limit this process: v2's own path and its parents, and v1's of that controller."""
+    folders = [root, root / controller, root / "cpu,cpuacct"]
+    for line in read_text(own).splitlines():
         _, controllers, path = line.split(":", 2)
-        bases = [root] if controllers == "" else [root / controllers] if "cpu" in controllers.split(",") else []
+        bases = [root] if controllers == "" else [root / controllers] if controller in controllers.split(",") else []
         for base in bases:
             here = base / path.lstrip("/")
             folders += [here, *(parent for parent in here.parents if parent.is_relative_to(base))]
@@ -59,16 +59,17 @@ def _cgroup_folders(root: Path, own: Path) -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    v2 = _read(folder / "cpu.max").split()
+    v2 = read_text(folder / "cpu.max").split()
     if len(v2) == 2 and v2[0] != "max":
         return int(v2[0]) / int(v2[1])
-    quota, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
+    quota, period = read_text(folder / "cpu.cfs_quota_us").strip(), read_text(folder / "cpu.cfs_period_us").strip()
     if quota and period and int(quota) > 0:
         return int(quota) / int(period)
     return None
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What stands there; empty where nothing can be read."""
     try:
         return path.read_text()
     except OSError:

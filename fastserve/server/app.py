@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from fastserve.access.callers import Callers
+from fastserve.backends.shared import SharedModels
 from fastserve.config import AuthConfig, Config, RepositoryConfig, ServerConfig, load_config
 from fastserve.engine.engine import Engine
 from fastserve.engine.executor import Executor
@@ -160,7 +161,12 @@ class App:
 
         if not line.successor:
             self._admitted.set()
-        return Engine(config, metrics, connect=lambda engine: Member(line, cells, engine, admitted), log=self._log)
+        shared = None
+        if line.weights is not None:
+            shared = SharedModels(line.weights, config.server.share_weights_bytes)
+        return Engine(
+            config, metrics, connect=lambda engine: Member(line, cells, engine, admitted), log=self._log, shared=shared
+        )
 
     def _first_look_done(self, engine: Engine) -> None:
         """The loading thread: what exists now stays, so the collector need not look at it again and again."""
@@ -176,7 +182,7 @@ class App:
         assert self.site is not None, "the app is not started"
         reply = DirectReply if self.site.access is None else LoggedReply
         server = self.engine.config.server
-        alone = Together().follow if server.adaptive_affinity and server.workers == 1 else None
+        alone = Together().follow if server.adaptive_affinity and server.worker_count == 1 else None
         self._direct_door = door = DirectDoor(self.site, self.engine.at, self.engine.gather, reply, alone)
         self.engine.answering = door.together
         self.engine.when_changed(door.lanes.clear)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import FileIO
+from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -44,12 +45,16 @@ _log = logging.getLogger(__name__)
 
 
 class Line(Struct, frozen=True):
-    """What a worker is given to speak with its parent. `successor`: it replaces one that died; `slot`: its place."""
+    """What a worker is given to speak with its parent. `successor`: it replaces one that died; `slot`: its place.
+
+    `weights`: the folder of models that all workers have mapped, where there is one.
+    """
 
     connection: socket.socket
     file: FileIO
     successor: bool
     slot: int = 0
+    weights: Path | None = None
 
 
 @dataclass(eq=False)
@@ -94,8 +99,9 @@ class _Wait:
 class Hub:
     """A `Fleet` of worker processes."""
 
-    def __init__(self, workers: int, catalog: Looks, poll_seconds: float) -> None:
+    def __init__(self, workers: int, catalog: Looks, poll_seconds: float, weights: Path | None = None) -> None:
         self._workers = workers
+        self._weights = weights
         self._thread = LinkThread("workers", self._tick)
         self._members: dict[int, Member] = {}
         self._state = State()
@@ -138,7 +144,7 @@ class Hub:
     def new_line(self, slot: int, *, successor: bool) -> Line:
         """What the next worker in that place is given. The thread that forks."""
         ours, theirs = socket.socketpair()
-        line = Line(theirs, new_file(), successor, slot)
+        line = Line(theirs, new_file(), successor, slot, self._weights)
         self._lines[slot] = ours, line.file
         return line
 

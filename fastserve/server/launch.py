@@ -4,6 +4,7 @@ Thread: the parent's main thread waits here; it serves nothing and loads no mode
 are forked from it, and onnxruntime's threads do not survive a fork.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from msgspec.structs import replace
 
 from fastserve import logs
+from fastserve.backends.shared import SharedFolder
 from fastserve.config import Config, ServerConfig
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.engine import Engine
+from fastserve.engine.plan import available_cpus
+from fastserve.engine.worker_plan import planned
 from fastserve.limits import MAX_HEAD_BYTES, MAX_HEADERS_BYTES
 from fastserve.lines import LineFile
 from fastserve.server import worker
@@ -50,6 +55,7 @@ def serve(config: Config) -> int:
     Raises ConfigError where it cannot listen as configured.
     """
     certificates = Certificates(config.server) if config.server.ssl_certificate else None
+    config, workers = _planned(config)
     listeners = Listeners(config.server)
     server = listeners.server
     config = replace(config, server=server)
@@ -61,7 +67,15 @@ def serve(config: Config) -> int:
         check(Path(config.log_directory))
     multiprocessing.set_start_method("fork", force=True)  # workers inherit what they speak with; see `Hub`
     first = multiprocessing.get_context().Semaphore(1)
-    hub = Hub(server.workers, Catalog(config), config.repository.poll_seconds)
+    weights = _weights_folder(server)
+    hub = Hub(
+        server.worker_count,
+        Catalog(config),
+        config.repository.poll_seconds,
+        weights.path if weights is not None else None,
+    )
+    if server.worker_count > 1:
+        _have_in_common()
     target = _worker(server)
     stop_signal = signal.SIGTERM if target is None else STOP
     supervisor = Supervisor(server, hub, listeners, certificates, stop_signal, **granian_options(server))
@@ -70,14 +84,44 @@ def serve(config: Config) -> int:
         compacting.start()
     try:
         supervisor.serve(
-            target, partial(_load_app, config, first, os.getpid(), hub, listeners, certificates), wrap_loader=False
+            target,
+            partial(_load_app, config, workers, first, os.getpid(), hub, listeners, certificates),
+            wrap_loader=False,
         )
     except SystemExit as exit_:
         return int(exit_.code or 0)
     finally:
         if compacting is not None:
             compacting.stop()
+        if weights is not None:
+            weights.close()
     return 1 if supervisor.cut_short else 0
+
+
+def _planned(config: Config) -> tuple[Config, str]:
+    """With a number of workers; and, where they were to be chosen, how many and why."""
+    if config.server.workers != "auto":
+        return config, ""
+    plan = planned(config.server, Catalog(config).look(), available_cpus())
+    return replace(config, server=replace(config.server, workers=plan.count)), f"{plan.count} (auto: {plan.why})"
+
+
+def _have_in_common() -> None:
+    """What every worker will import, and what there is already, lies in memory once as long as nobody writes to it."""
+    import_module("onnx")
+    gc.collect()
+    gc.freeze()  # the collector of a worker would write to every object
+
+
+def _weights_folder(server: ServerConfig) -> SharedFolder | None:
+    """Where several workers share large models."""
+    if server.worker_count == 1 or not server.share_weights_bytes:
+        return None
+    try:
+        return SharedFolder(server.weights_dir)
+    except OSError as error:
+        _log.warning("each worker has its own copy of all weights, for want of a folder (--weights-dir): %s", error)
+        return None
 
 
 def _worker(server: ServerConfig) -> Callable[..., None] | None:
@@ -91,6 +135,7 @@ def _worker(server: ServerConfig) -> Callable[..., None] | None:
 
 def _load_app(
     config: Config,
+    workers: str,
     first: Any,
     parent_pid: int,
     hub: Hub,
@@ -106,7 +151,7 @@ def _load_app(
 
     def started(engine: Engine) -> None:
         if first.acquire(block=False):
-            announce(engine, config.server)
+            announce(engine, config.server, workers)
 
     app = create_app(config, started, line)
     app.certificates = certificates
@@ -129,7 +174,7 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
         "port": server.port,
         "uds": Path(server.uds) if server.uds else None,
         "interface": Interfaces(server.interface),
-        "workers": server.workers,
+        "workers": server.worker_count,
         # Measured (bench/README.md): one runtime thread and one Python thread, uvloop, is the fastest for one worker.
         "runtime_threads": 1,
         "runtime_mode": RuntimeModes.mt,

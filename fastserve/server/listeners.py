@@ -28,7 +28,7 @@ class Listeners:
         if server.uds:
             _make_room(Path(server.uds))
             self.server = server
-            self._sockets: list[socket.socket | None] = [_unix(server.uds)] * server.workers
+            self._sockets: list[socket.socket | None] = [_unix(server.uds)] * server.worker_count
             return
         family, where = _address(server)
         first = _bound(server, family, where)
@@ -36,10 +36,10 @@ class Listeners:
         self.server = replace(server, port=port)
         self._family, self._where = family, (where[0], port, *where[2:])
         self._sockets = [first]
-        if server.workers > 1:
+        if server.worker_count > 1:
             # Only sockets that all say so share a port; until now none did, so that two servers do not come to share one.
             first.close()
-            self._sockets = [self._shared() for _ in range(server.workers)]
+            self._sockets = [self._shared() for _ in range(server.worker_count)]
 
     def of(self, slot: int) -> socket.socket:
         """The socket of the worker in that place; a fresh one where it was given up."""

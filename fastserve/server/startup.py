@@ -10,8 +10,8 @@ from fastserve.engine.engine import Engine, Line
 from fastserve.server.table import ModelRow, render_table, specs_text
 
 
-def announce(engine: Engine, server: ServerConfig) -> None:
-    """Print the table, the addresses, the repository's problems."""
+def announce(engine: Engine, server: ServerConfig, workers: str = "") -> None:
+    """Print the table, the addresses, the repository's problems. `workers`: how many were chosen, and why."""
     lines = engine.lines()
     base = address(server)
     urls = [f"{base}/v1/models/{quote(line.model, safe='')}:predict" for line in lines if line.loaded is not None]
@@ -20,6 +20,8 @@ def announce(engine: Engine, server: ServerConfig) -> None:
         [*dict.fromkeys(urls), f"{base}/v2  {base}/readyz  {base}/metrics  {base}/docs"],
     )
     print(text, flush=True)
+    if workers:
+        print(f"workers: {workers}", flush=True)
     if engine.log is not None:
         print(f"prediction log: {engine.log.directory}", flush=True)
     for note in engine.notes():

@@ -74,7 +74,7 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
         """Workers that ended; None: look what is to be done."""
         self._pauses_s: dict[int, float] = {}
         self._due_s: dict[int, float] = {}
-        self._failed_starts = [0] * server.workers
+        self._failed_starts = [0] * server.worker_count
         self.interrupt_signal = False
         self.cut_short = False
         """Whether workers were killed: requests in flight got no answer."""

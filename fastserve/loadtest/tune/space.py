@@ -18,7 +18,7 @@ MOST_WORKERS = 16
 class Setting(Struct, frozen=True, kw_only=True):
     """One candidate, in the words of the configuration; the defaults are those of the server."""
 
-    workers: int = ServerConfig().workers
+    workers: int = ServerConfig().worker_count
     slots: int = _MODEL.slots
     threads: int = _MODEL.threads
     max_batch_rows: int = _MODEL.max_batch_rows
