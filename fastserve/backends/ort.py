@@ -170,7 +170,10 @@ class OrtBackend:
         with memory_given_back(graph.file_bytes):
             held = _held(path, graph, options)
             try:
-                session = _open(path, graph, options) if held is None else _open_prepared(held.folder, graph, options)
+                if held is None or held.refused:
+                    session = _open(path, graph, options)
+                else:
+                    session = _open_prepared(held.folder, graph, options)
                 findings = _probed(OrtSession(session, graph.signature), graph.sizes)
             except BaseException:
                 if held is not None:
@@ -254,14 +257,10 @@ def _held(path: Path, graph: Graph, options: LoadOptions) -> Held | None:
     if shared is None or options.providers != _CPU or graph.file_bytes < shared.least_bytes:
         return None
     try:
-        held = shared.take(_name(path, graph), lambda folder: _prepare(path, graph, options, folder))
+        return shared.take(_name(path, graph), lambda folder: _prepare(path, graph, options, folder))
     except OSError as error:
         _log.warning("%s: its weights are not shared between the workers: %s", path.name, error)
         return None
-    if not held.refused:
-        return held
-    held.release()
-    return None
 
 
 def _name(path: Path, graph: Graph) -> str:

@@ -83,7 +83,8 @@ class SharedModels:
     def take(self, name: str, prepare: Callable[[Path], None]) -> Held:
         """What is prepared under that name; where nothing is, `prepare` fills an empty folder. One at a time in all workers.
 
-        Where it raises CannotPrepareError, that is kept instead, so that no other worker tries. Raises OSError.
+        Where it raises CannotPrepareError, that is kept instead, so that no other worker tries while this is held. Raises
+        OSError.
         """
         folder = self._folder / name
         with _alone(self._folder / LOCK):
@@ -115,9 +116,10 @@ def _fill(folder: Path, prepare: Callable[[Path], None]) -> None:
         for file in folder.iterdir():
             file.chmod(0o600)
     except CannotPrepareError as error:
+        reason = str(error)  # the error itself holds on to sessions
         _empty(folder)
-        _log.warning("%s", error)
-        (folder / REFUSED).write_bytes(str(error).encode()[:MAX_REASON_BYTES])
+        _log.warning("%s", reason)
+        (folder / REFUSED).write_bytes(reason.encode()[:MAX_REASON_BYTES])
     (folder / READY).touch(0o600)
 
 

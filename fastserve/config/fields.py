@@ -80,8 +80,8 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(
             ge=0,
             le=1 << 40,
-            description="Smallest model that several workers hold in memory once, mapped from files in weights_dir; 0:"
-            " never.",
+            description="Smallest model whose weights several workers hold in memory once, mapped from files in"
+            " weights_dir, in bytes; 0: never.",
         ),
     ] = 16 << 20
     weights_dir: Annotated[

@@ -101,8 +101,10 @@ def _every_option() -> Iterator[Option]:
 
 
 def _words(kind: Any) -> Iterator[str]:
-    """The literals of a type, in unions too."""
+    """The literals of a type, in unions too; there `integer` stands for any."""
     for part in (kind, *typing.get_args(kind)):
+        if typing.get_origin(part) is typing.Annotated and part.__origin__ is int:
+            yield "integer"
         if typing.get_origin(part) is typing.Literal:
             yield from typing.get_args(part)
 

@@ -67,6 +67,8 @@ OPTIONS_BEYOND = [
     "--access-log",
     "--ssl-client-certificate",
     "--adaptive-affinity",
+    "--share-weights-bytes",
+    "--weights-dir",
 ]
 """Those that the contract leaves to us."""
 

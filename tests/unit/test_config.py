@@ -43,6 +43,17 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
     env = {"FASTSERVE_PORT": "10", "FASTSERVE_WORKERS": "20"}
     config = load_config([file], None, env, {"port": 100, "uds": None, "cors_origins": ()})
     assert (config.server.port, config.server.workers, config.server.host) == (100, 20, "file")
+
+
+@pytest.mark.parametrize("place", ["file", "environment", "command line"])
+def test_workers_may_be_planned(tmp_path: Path, place: str) -> None:
+    file = write(tmp_path, '[server]\nworkers = "auto"\n' if place == "file" else "")
+    env = {"FASTSERVE_WORKERS": "auto"} if place == "environment" else {}
+    given = {"workers": OPTIONS["workers"].convert("auto", "--workers")} if place == "command line" else {}
+    config = load_config([file], None, env, given)
+    assert (config.server.workers, config.server.worker_count) == ("auto", 1)
+    with pytest.raises(ConfigError, match="--workers: expected integer or auto, got 'many'"):
+        OPTIONS["workers"].convert("many", "--workers")
     assert config.server.interface == "rsgi"
 
 
