@@ -261,20 +261,15 @@ class Engine:
         """
         if self.draining:
             return "draining: the server is shutting down"
-        trouble = self.log.trouble if self.log is not None else None
-        if trouble is not None:
+        if self.log is not None and (trouble := self.log.trouble) is not None:
             return str(trouble)
         view = self.control.view()
         return self._own_not_ready() if view is None or self._at_start is None else view.report.not_ready
 
     def report(self) -> Report:
         """What this process serves now."""
-        return Report(
-            revision=self.loader.revision,
-            started=self._at_start is not None,
-            not_ready=self._own_not_ready(),
-            models=self._registry.statuses(),
-        )
+        started, statuses = self._at_start is not None, self._registry.statuses()
+        return Report(revision=self.loader.revision, started=started, not_ready=self._own_not_ready(), models=statuses)
 
     def when_stopped(self, call: Callable[[], None]) -> None:
         """Have `call` called when it stops: it lets go what requests had made."""
