@@ -66,7 +66,11 @@ class Line(Struct, frozen=True):
 
 
 class Engine:
-    """All models of one process. `datasets`: tables that they are predicted from."""
+    """All models of one process. `datasets`: tables that they are predicted from.
+
+    `connect`: makes the control, where the director is in another process. `log`: the prediction log, closed by who made
+    it; None: there is none. `shared`: where other workers load the same models.
+    """
 
     log_readers: Mapping[int, Callable[[Frame], Iterable[Row]]] = MappingProxyType({})
     """What the prediction log's frames hold, by their kind; whoever knows all protocols sets it."""
@@ -80,8 +84,6 @@ class Engine:
         log: Writer | None = None,
         shared: SharedModels | None = None,
     ) -> None:
-        """`connect`: makes the control, where the director is in another process. `log`: the prediction log, closed by who
-        made it; None: there is none. `shared`: where other workers load the same models."""
         self.log = log
         self.metrics = metrics or Metrics()
         self._recorder = None if log is None else Recorder(log, self.metrics)
