@@ -59,21 +59,12 @@ def serve(config: Config) -> int:
     listeners = Listeners(config.server)
     server = listeners.server
     config = replace(config, server=server)
-    for warning in warnings(config):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
-    if server.access_log is not None:
-        LineFile(server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here
-    if config.log_directory is not None:
-        check(Path(config.log_directory))
+    _check(config)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit what they speak with; see `Hub`
     first = multiprocessing.get_context().Semaphore(1)
     weights = _weights_folder(server)
-    hub = Hub(
-        server.worker_count,
-        Catalog(config),
-        config.repository.poll_seconds,
-        weights.path if weights is not None else None,
-    )
+    weights_path = None if weights is None else weights.path
+    hub = Hub(server.worker_count, Catalog(config), config.repository.poll_seconds, weights_path)
     if server.worker_count > 1:
         _have_in_common()
     target = _worker(server)
@@ -83,11 +74,8 @@ def serve(config: Config) -> int:
     if compacting is not None:
         compacting.start()
     try:
-        supervisor.serve(
-            target,
-            partial(_load_app, config, workers, first, os.getpid(), hub, listeners, certificates),
-            wrap_loader=False,
-        )
+        load = partial(_load_app, config, workers, first, os.getpid(), hub, listeners, certificates)
+        supervisor.serve(target, load, wrap_loader=False)
     except SystemExit as exit_:
         return int(exit_.code or 0)
     finally:
@@ -96,6 +84,16 @@ def serve(config: Config) -> int:
         if weights is not None:
             weights.close()
     return 1 if supervisor.cut_short else 0
+
+
+def _check(config: Config) -> None:
+    """Warn, and raise ConfigError for what workers could not write."""
+    for warning in warnings(config):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    if config.server.access_log is not None:
+        LineFile(config.server.access_log, "--access-log").close()  # workers open it; that it cannot be is said here
+    if config.log_directory is not None:
+        check(Path(config.log_directory))
 
 
 def _planned(config: Config) -> tuple[Config, str]:
