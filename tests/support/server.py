@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-START_WITHIN_S = 60.0
+START_WITHIN_S = 120.0
 END_WITHIN_S = 20.0
 LOOK_EVERY_S = 0.05
 
