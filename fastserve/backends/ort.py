@@ -193,7 +193,11 @@ def _probed(session: OrtSession, sizes: tuple[int, ...]) -> Findings:
 
     watch = threading.Timer(PROBE_WITHIN_S, end)
     watch.daemon = True
-    watch.start()
+    try:
+        watch.start()
+    except RuntimeError as error:
+        text = f"{error} (raise `ulimit -u`, the container's --pids-limit, or the unit's TasksMax)"
+        raise LoadFailed(text, Fault.RESOURCE_EXHAUSTED) from error
     try:
         return probe(session.signature, lambda feed: session.run(feed, options), sizes)
     finally:

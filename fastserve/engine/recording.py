@@ -91,8 +91,16 @@ class Recorder:
             if len(self._waiting) == 1:
                 self._lock.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="recorder", daemon=True)
-                self._thread.start()
+                self._thread = self._started()
+
+    def _started(self) -> threading.Thread | None:
+        """None where the machine gives no thread: what waits is kept, within its bounds, and the next one tries again."""
+        thread = threading.Thread(target=self._serve, name="recorder", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return None
+        return thread
 
     def _has_room(self, size: int) -> bool:
         """Under the lock."""

@@ -38,7 +38,7 @@ from fastserve.server.hub import Hub, Line
 from fastserve.server.keeper import keeper
 from fastserve.server.listeners import MAX_WAITING_CONNECTIONS, Listeners
 from fastserve.server.startup import announce
-from fastserve.server.supervisor import Supervisor
+from fastserve.server.supervisor import Supervisor, want_of_threads
 from fastserve.store.folder import check
 
 MAX_REQUESTS_IN_FLIGHT = 16_384
@@ -78,6 +78,13 @@ def serve(config: Config) -> int:
         supervisor.serve(target, load, wrap_loader=False)
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    except RuntimeError as error:
+        wanting = want_of_threads()
+        if not wanting:
+            raise
+        print(f"Error: {error}{wanting}", file=sys.stderr, flush=True)
+        supervisor.kill_all()
+        return 1
     finally:
         if compacting is not None:
             compacting.stop()

@@ -5,11 +5,13 @@ Thread: the parent's main thread, signal handlers too. A handler only puts somet
 
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -26,6 +28,9 @@ from fastserve.server.worker import socket_holder
 LOOK_EVERY_S = 0.05
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
+PIDS_MAX = Path("/sys/fs/cgroup/pids.max")
+THREADS_OF_WORKER = 20
+FEW_THREADS = 100
 MAX_FAILED_STARTS = 2
 """Deaths of one worker before the server ever served, after which it gives up."""
 
@@ -82,11 +87,15 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
     def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
         """SIGTERM or SIGINT: the first one drains, the second one forces."""
         if self.interrupt_signal:
-            self.cut_short = True
-            for one in self.wrks:
-                one.kill()
+            self.kill_all()
         self.interrupt_signal = True
         self.ended.put(None)
+
+    def kill_all(self) -> None:
+        """End the workers now, whatever they do."""
+        self.cut_short = True
+        for one in self.wrks:
+            one.kill()
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
         """SIGHUP: look at the repository now, for every worker. (Granian would start its workers anew.)
@@ -159,7 +168,7 @@ class Supervisor(Granian):  # type: ignore[valid-type,misc]  # which of its clas
             return
         _log.error("worker %d %s before it served; it is started again in %.1f s", slot + 1, how, pause_s)
         if not self._hub.was_started and self._failed_starts[slot] >= MAX_FAILED_STARTS:
-            _log.error("worker %d does not start; giving up", slot + 1)
+            _log.error("worker %d does not start; giving up%s", slot + 1, want_of_threads())
             self.shutdown(1)
 
     def _stop_workers(self) -> None:
@@ -195,3 +204,17 @@ def _held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def want_of_threads() -> str:
+    """What to do where so few threads are allowed that a worker may not have started for that; else empty."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    found = [] if most == resource.RLIM_INFINITY else [most]
+    with suppress(OSError, ValueError):
+        found.append(int(PIDS_MAX.read_text()))
+    if not found or min(found) >= FEW_THREADS:
+        return ""
+    return (
+        f": only {min(found)} processes and threads are allowed here, and a worker takes about {THREADS_OF_WORKER}, one more "
+        "a CPU (raise `ulimit -u`, the container's --pids-limit, or the unit's TasksMax)"
+    )

@@ -16,7 +16,7 @@ from onnx import TensorProto as T
 
 from tests.support import models
 from tests.support.served import health, workers_of
-from tests.support.server import ServerProcess
+from tests.support.server import ServerProcess, free_port
 from tests.support.shelf import times
 from tests.support.waiting import until
 from tests.support.wire import Wire
@@ -132,6 +132,31 @@ def test_what_there_is_no_memory_for_is_refused_and_what_comes_after_it_served(f
                 resource.prlimit(worker, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert refused, "some of these rooms hold the request and not its answer"
         assert "Traceback" not in server.output
+
+
+ANOTHER = 100_000 + os.getpid()
+"""A user whom nobody else is: threads are counted by user."""
+OF_ANOTHER = (f"--reuid={ANOTHER}", f"--regid={ANOTHER}", "--clear-groups")
+READS = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override", "--bounding-set=-all,+dac_override")
+"""Limits of threads are for users without rights; ours may read this environment all the same."""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not can("prlimit", "--nproc=4000", "setpriv", *OF_ANOTHER, *READS),
+    reason="takes root, prlimit and setpriv",
+)
+def test_without_threads_it_does_not_start_and_says_what_to_do(readable: Path):
+    def ended_with(threads: int) -> tuple[int, str]:
+        wrapper = ["prlimit", f"--nproc={threads}", "setpriv", *OF_ANOTHER, *READS]
+        command = [*wrapper, FASTSERVE, "serve", str(readable), "--port", str(free_port())]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    for threads in (5, 10):  # too few for the parent, for the worker
+        status, output = ended_with(threads)
+        assert status == 1
+        assert f"only {threads} processes and threads are allowed here" in output
+        assert "ulimit -u" in output
 
 
 def _answers_at_all(server: ServerProcess) -> bool:
