@@ -79,12 +79,7 @@ def serve(config: Config) -> int:
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except RuntimeError as error:
-        wanting = want_of_threads()
-        if not wanting:
-            raise
-        print(f"Error: {error}{wanting}", file=sys.stderr, flush=True)
-        supervisor.kill_all()
-        return 1
+        return _without_threads(supervisor, error)
     finally:
         if compacting is not None:
             compacting.stop()
@@ -127,6 +122,16 @@ def _weights_folder(server: ServerConfig) -> SharedFolder | None:
     except OSError as error:
         _log.warning("each worker has its own copy of all weights, for want of a folder (--weights-dir): %s", error)
         return None
+
+
+def _without_threads(supervisor: Supervisor, error: RuntimeError) -> int:
+    """The exit code, where threads are what is wanting. Raises what else it is."""
+    wanting = want_of_threads()
+    if not wanting:
+        raise error
+    print(f"Error: {error}{wanting}", file=sys.stderr, flush=True)
+    supervisor.kill_all()
+    return 1
 
 
 def _worker(server: ServerConfig) -> Callable[..., None] | None:
