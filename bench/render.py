@@ -5,9 +5,10 @@ Pure but for `main`; nobody writes that page by hand.
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from statistics import median
 
+from bench.load import budget as budgets
 from bench.load import results
 from bench.load.cells import CELLS, Cell
 from bench.load.contenders import RAW
@@ -49,6 +50,12 @@ REQUEST = """\
 In one process, through the door without a loop; the shortest times, in us. The parts are timed alone and warm, so what is
 left for the door also holds what they cost more one after another.
 """
+SPENT = """\
+## What a request costs, by whose code it is
+
+Microseconds of CPU of the server's processes for one answer, from samples of all their threads under load (`python -m
+bench.load.budget`, which needs `perf`). Cold caches and two busy cores are in it: the same code takes a third of that alone.
+"""
 FUNCTIONS = """\
 ## Functions
 
@@ -62,6 +69,7 @@ In parts:
 
 ```console
 $ .venv/bin/python -m bench.load --only tiny-c64
+$ .venv/bin/python -m bench.load.budget
 $ .venv/bin/python -m pytest bench/micro -k tensorize --benchmark-enable --benchmark-only
 $ .venv/bin/python -m bench.render
 ```
@@ -88,11 +96,12 @@ def main() -> None:
         page, load, micro = QUICK / "bench-quick.md", QUICK / "load-quick.json", QUICK / "micro-quick.json"
     else:
         page, load, micro = PAGE, RESULTS / "load.json", RESULTS / "micro.json"
-    page.write_text(render(results.read(load), timings.read(micro)))
+    spent = {} if page != PAGE else budgets.read()
+    page.write_text(render(results.read(load), timings.read(micro), spent))
     print(f"wrote {page}")
 
 
-def render(load: dict[str, Measured], micro: Micro | None) -> str:
+def render(load: dict[str, Measured], micro: Micro | None, spent: Mapping[str, budgets.Spent] | None = None) -> str:
     """The page."""
     parts = [
         OPENING,
@@ -100,6 +109,7 @@ def render(load: dict[str, Measured], micro: Micro | None) -> str:
         "\n".join(_machines(load, micro)),
         "\n".join(_load(load)),
         "\n".join(_request(load, micro)) if micro is not None else "",
+        "\n".join(_spent(spent)) if spent else "",
         "\n".join(_functions(micro)) if micro is not None else "",
         REPRODUCE,
     ]
@@ -279,6 +289,15 @@ def _served(load: dict[str, Measured], columns: list[str]) -> Iterator[Row]:
         if len(cells) == len(columns) and any(drives):
             paid = (_middle(of, lambda figures: figures.cpu_us) if of else NOTHING for of in drives)
             yield f"CPU of the server's processes, concurrency 64: {name}", *paid
+
+
+def _spent(spent: Mapping[str, budgets.Spent]) -> Iterator[str]:
+    yield SPENT
+    rows = [(part, *(_figure(one.parts.get(part, 0)) for one in spent.values())) for part in budgets.PARTS]
+    rows.append(("**all**", *(f"**{_figure(one.cpu_us)}**" for one in spent.values())))
+    yield from _table(("", *(f"{name}, concurrency {one.connections}" for name, one in spent.items())), rows)
+    moments = dict.fromkeys((one.begun.date, _commit(one.begun)) for one in spent.values())
+    yield f"\nSampled {', '.join(f'{date} ({commit})' for date, commit in moments)}.\n"
 
 
 # --- functions

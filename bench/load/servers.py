@@ -92,10 +92,14 @@ class Server(Driven):
                 process.wait()
         self._log.close()
 
-    def cpu_s(self) -> float:
-        """CPU time so far of the server and everything it started, user and system."""
+    def pids(self) -> list[int]:
+        """The server and everything it started."""
         assert self._process is not None
-        return sum(_cpu_ticks(pid) for pid in _tree(self._process.pid)) / TICKS_PER_S
+        return _tree(self._process.pid)
+
+    def cpu_s(self) -> float:
+        """Their CPU time so far, user and system."""
+        return sum(_cpu_ticks(pid) for pid in self.pids()) / TICKS_PER_S
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_WITHIN_S

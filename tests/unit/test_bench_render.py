@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from bench import render as page
-from bench.load import results
+from bench.load import budget, results
 from bench.load.cells import CELLS
 from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW, STORES
+from bench.load.machine import Moment
 from bench.micro import timings
 from bench.micro.goals import GOALS, MODELS, OURS, request_group
 
@@ -63,13 +64,13 @@ def micro(*benchmarks: list[dict[str, Any]], others_cpu: float = 0.01) -> dict[s
 def render(tmp_path: Path) -> Any:
     """The lines of the page made of these files."""
 
-    def render(load: dict[str, Any], micro: dict[str, Any] | None = None) -> list[str]:
+    def render(load: dict[str, Any], micro: dict[str, Any] | None = None, spent: Any = None) -> list[str]:
         (tmp_path / "load.json").write_bytes(msgspec.json.encode(load))
         if micro is not None:
             (tmp_path / "micro.json").write_bytes(msgspec.json.encode(micro))
         read = results.read(tmp_path / "load.json"), timings.read(tmp_path / "micro.json")
-        text = page.render(*read)
-        assert text == page.render(*read)
+        text = page.render(*read, spent)
+        assert text == page.render(*read, spent)
         return text.splitlines()
 
     return render
@@ -180,4 +181,27 @@ def test_the_page_is_what_the_script_writes():
     if not page.PAGE.exists():
         pytest.skip("nothing was measured yet: make bench")
     load, micro = results.read(page.RESULTS / "load.json"), timings.read(page.RESULTS / "micro.json")
-    assert page.PAGE.read_text() == page.render(load, micro), "run: python -m bench.render"
+    assert page.PAGE.read_text() == page.render(load, micro, budget.read()), "run: python -m bench.render"
+
+
+def test_what_a_request_costs_is_told_by_whose_code_it_is(render: Any):
+    samples = [
+        "    7f00 [unknown] (/x/site-packages/_granian.cpython-311-x86_64-linux-gnu.so)",
+        "    7f01 sole_rows (/x/fastserve/_ext/tensorize.cpython-311-x86_64-linux-gnu.so)",
+        "    ffff tcp_ack ([kernel.kallsyms])",
+        "    ffff (deleted) thing ([kernel.kallsyms])",
+        "    7f02 [unknown] (/usr/lib/libsomething.so.1)",
+        "",
+    ]
+    found = budget.shares(samples)
+    assert {part: share for part, share in found.items() if share} == {
+        budget.KERNEL: 0.4,
+        budget.GRANIAN: 0.2,
+        budget.READ: 0.2,
+        budget.OTHER: 0.2,
+    }
+    parts = {part: share * 50 for part, share in found.items()}
+    spent = budget.Spent(connections=64, answers=1000, cpu_us=50.0, parts=parts, begun=msgspec.convert(BEGUN, Moment))
+    lines = render({}, None, {"tiny": spent})
+    assert row(lines, budget.KERNEL) == ["20.0"]
+    assert row(lines, "**all**") == ["**50.0**"]
