@@ -11,8 +11,10 @@ A ticket waits in a bucket (tickets that may share a batch) and within it on a l
   first. Of every FAIR_TURN choices between several, one goes to the bucket that was passed over longest: so none
   starves.
 - A ticket whose deadline has come is never in a batch; `expire` answers it.
+- Where it is told what runs take (`Pace`), a batch grows only as far as its earliest deadline allows: a deadline is
+  when a ticket must begin by itself, so the batch may take as much longer than its tickets alone as is left until then.
 
-Thread: one at a time (the batcher's lock); no method calls back.
+Thread: one at a time (the batcher's lock); only `pop` calls back, to ask for the pace.
 Memory: a ticket is held from `push` until a method answers it. Every entry is owned by `entries`; nothing here borrows.
 Cost: push, pop and remove are O(log tickets) plus, for pop, O(buckets).
 """
@@ -34,6 +36,7 @@ cdef class Level:
     """The tickets of one bucket and one priority, in order of arrival."""
 
     cdef int64_t priority
+    cdef int64_t rows
     cdef Entry first
     cdef Entry last
 
@@ -146,6 +149,13 @@ cdef inline Entry first_entry(Bucket bucket):
     return (<Level>PyList_GET_ITEM(bucket.levels, 0)).first
 
 
+cdef int64_t may_take_ns(Entry entry, Pace pace, int64_t now_ns) except? -1:
+    """How long a run that begins now with this ticket in it may take."""
+    if entry.when_ns[DEADLINE] == 0:
+        return INT64_MAX
+    return min(entry.when_ns[DEADLINE] - now_ns, INT64_MAX // 2) + pace.expected_ns(entry.rows)
+
+
 cdef Level level_of(Bucket bucket, int64_t priority):
     """The bucket's level of that priority, made when it is not there."""
     cdef Level level = <Level>PyList_GET_ITEM(bucket.levels, 0)
@@ -183,10 +193,47 @@ cdef int leave_level(Entry entry) except -1:
     else:
         entry.after.before = entry.before
     entry.before = entry.after = None
+    level.rows -= entry.rows
     if level.first is None and PyList_GET_SIZE(entry.bucket.levels) > 1:
         entry.bucket.levels.remove(level)
     entry.level = None
     return 0
+
+
+@cython.final
+cdef class Pace:
+    """What runs of one bucket take: `base_ns`, and `row_ns` for each row, of the smallest of `sizes` that holds them.
+
+    `most_rows`: of a batch, beside the queue's own limit. `sizes`: ascending; a run of more rows than the last one has
+    those that it has.
+    """
+
+    cdef readonly int64_t base_ns
+    cdef readonly int64_t row_ns
+    cdef readonly int64_t most_rows
+    cdef readonly tuple sizes
+
+    def __init__(self, int64_t base_ns, int64_t row_ns, int64_t most_rows=INT64_MAX, tuple sizes not None=()):
+        if base_ns < 0 or row_ns < 0 or most_rows < 1:
+            raise ValueError(f"expected times of at least 0 and some rows, got {base_ns}, {row_ns} and {most_rows}")
+        self.base_ns = base_ns
+        self.row_ns = row_ns
+        self.most_rows = most_rows
+        self.sizes = sizes
+
+    def run_ns(self, int64_t rows, /):
+        """The expected time of a run of that many rows."""
+        return self.expected_ns(rows)
+
+    cdef int64_t expected_ns(self, int64_t rows) except -1:
+        cdef int64_t size
+        for size in self.sizes:
+            if size >= rows:
+                rows = size
+                break
+        if self.row_ns != 0 and rows > (INT64_MAX // 4 - self.base_ns) // self.row_ns:
+            return INT64_MAX // 4
+        return self.base_ns + self.row_ns * rows
 
 
 @cython.final
@@ -195,7 +242,8 @@ cdef class BatchQueue:
 
     A `now_ns` that goes back from one call to the next does no harm: what was found due or late stays so. `queued_rows`
     and `len` count every ticket that no method has answered yet, expired ones too. `pays_rows`: a batch takes no more,
-    but for a ticket that alone has more; larger ones would hold up those behind them for nothing.
+    but for a ticket that alone has more; larger ones would hold up those behind them for nothing. `pace_of`: answers
+    the `Pace` of a bucket, by its key; None: nobody knows what runs take.
     """
 
     cdef int64_t max_batch_rows
@@ -203,6 +251,7 @@ cdef class BatchQueue:
     cdef int64_t max_delay_ns
     cdef int64_t max_queue_rows
     cdef public int64_t pays_rows
+    cdef public object pace_of
     cdef readonly int64_t queued_rows
     cdef int64_t arrivals
     cdef int64_t moment
@@ -305,18 +354,48 @@ cdef class BatchQueue:
         cdef list batch = []
         if bucket is None:
             return batch
+        cdef Pace pace = None if self.pace_of is None else self.pace_of(bucket.key)
         self.moment += 1
         bucket.served = self.moment
         cdef Entry entry = first_entry(bucket)
         cdef int64_t part = (self.queued_rows + share - 1) // share
         cdef int64_t room = min(self.max_batch_rows, max(min(part, self.pays_rows), entry.rows))
-        while entry is not None and entry.rows <= room:
-            room -= entry.rows
+        cdef int64_t rows = 0, within_ns = INT64_MAX
+        if pace is not None:
+            room = min(room, max(pace.most_rows, entry.rows))
+        while entry is not None and entry.rows <= room - rows:
+            if pace is not None:
+                within_ns = min(within_ns, may_take_ns(entry, pace, now_ns))
+                if batch and pace.expected_ns(rows + entry.rows) > within_ns:
+                    break
+            rows += entry.rows
             self.leave(entry)
             self.forget(entry)
             batch.append(entry.ticket)
             entry = first_entry(bucket)
         return batch
+
+    def ahead(self, object bucket, int64_t priority=0):
+        """What a ticket that comes to that bucket now would wait for: rows of its own bucket that are not of a lower
+        priority, those of the others, and how many others there are."""
+        cdef int64_t own = 0, others = 0, rows
+        cdef Py_ssize_t count = 0
+        cdef Bucket one
+        cdef Level level
+        for one in self.buckets.values():
+            rows = 0
+            for level in one.levels:
+                if level.priority < priority:
+                    break
+                rows += level.rows
+            if rows == 0:
+                continue
+            if one.key == bucket:
+                own = rows
+            else:
+                others += rows
+                count += 1
+        return own, others, count
 
     def expire(self, int64_t now_ns):
         """Answer the tickets whose deadline has come, in the order in which that was found: earliest deadline first."""
@@ -407,6 +486,7 @@ cdef class BatchQueue:
         else:
             level.last.after = entry
         level.last = entry
+        level.rows += entry.rows
         if bucket.rows == 0:
             self.moment += 1
             bucket.served = self.moment

@@ -35,7 +35,7 @@ cdef class Ticket:
     cdef readonly object lease
     cdef readonly object group
     cdef readonly int64_t received_ns
-    cdef readonly int64_t leaves_ns
+    cdef public int64_t leaves_ns
     cdef readonly int64_t yields_ns
     cdef public int64_t queued_ns
     cdef readonly bint claimed

@@ -121,6 +121,18 @@ class QueueFull(FastServeError):
     retry_after_s = 1.0
 
 
+class Overloaded(QueueFull):
+    """The request could not be answered within its model's objective, so it was not taken."""
+
+    def __init__(self, *, model: str, wait_ns: int, run_ns: int, slo_ns: int) -> None:
+        """`wait_ns`, `run_ns`: how long it would wait, and how long its run would take."""
+        super().__init__(
+            f"model {quoted(model)} would answer in about {(wait_ns + run_ns) / 1e6:,.4g} ms, and its objective is"
+            f" {slo_ns / 1e6:,.4g} ms: send the request again later" + (", with fewer rows" if run_ns > slo_ns else "")
+        )
+        self.retry_after_s = wait_ns / 1e9
+
+
 class DeadlineExceeded(FastServeError):
     """The request's time ran out before its answer was there."""
 

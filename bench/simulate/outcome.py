@@ -12,7 +12,8 @@ from bench.simulate.world import World
 from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
 from fastserve.engine.batcher import Batcher
-from fastserve.engine.meters import ModelMeters
+from fastserve.engine.meters import ModelMeters, ObjectiveMeters
+from fastserve.engine.objective import Objective, Rules
 from fastserve.errors import FastServeError, QueueFull
 from fastserve.metrics import Metrics
 
@@ -94,7 +95,7 @@ def simulate(trace: Trace, policy: Policy, cost: Cost, *, slots: int, slo_ns: in
     batches: list[int] = []
     records: list[Record] = []
     with World(slots) as world:
-        batcher = _batcher(world, policy, cost, slots, batches)
+        batcher = _batcher(world, policy, cost, slots, batches, slo_ns)
 
         def arrive(now_ns: int) -> None:
             records.append(record := Record(world))
@@ -110,7 +111,11 @@ def simulate(trace: Trace, policy: Policy, cost: Cost, *, slots: int, slo_ns: in
     return _told(policy, records, batches, trace.seconds, slo_ns)
 
 
-def _batcher(world: World, policy: Policy, cost: Cost, slots: int, batches: list[int]) -> Batcher:
+def _batcher(world: World, policy: Policy, cost: Cost, slots: int, batches: list[int], slo_ns: int) -> Batcher:
+    metrics = Metrics()
+    most = policy.limits.max_batch_rows
+    rules = Rules("simulated", slo_ns, slots, most, policy.limits.pays_rows or most)
+    known = [(rows, cost.of(rows)) for rows in (1, policy.limits.max_batch_rows)]
     runners = [SimulatedRunner(world, cost, batches) for _ in range(slots + 1)]
     return Batcher(
         model="simulated",
@@ -124,7 +129,8 @@ def _batcher(world: World, policy: Policy, cost: Cost, slots: int, batches: list
         answering=nullcontext,
         clock=world,
         run_clock=world,
-        meters=ModelMeters(Metrics(), "simulated", 1),
+        meters=ModelMeters(metrics, "simulated", 1),
+        objective=Objective(rules, known, ObjectiveMeters(metrics, "simulated")) if policy.objective else None,
     )
 
 

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from fastserve.config import ModelConfig
-from fastserve.engine.batcher import Limits
+from fastserve.engine.limits import Limits
 
 _DEFAULT = ModelConfig(name="default")
 SIZES = (1, 4, 16, 64)
@@ -12,12 +12,16 @@ DELAY_SHARES = (0.0, 0.1, 0.25, 0.5)
 
 
 class Policy(Struct, frozen=True):
-    """One setting. `deadlines`: requests carry the objective as their deadline, so that late ones are never run."""
+    """One setting. `deadlines`: requests carry the objective as their deadline, so that late ones are never run.
+
+    `objective`: the model has it as its `slo_ms`.
+    """
 
     name: str
     limits: Limits
     deadlines: bool
     fixed: bool
+    objective: bool = False
 
 
 def limits(rows: int, delay_ns: int) -> Limits:
@@ -28,7 +32,7 @@ def limits(rows: int, delay_ns: int) -> Limits:
 
 
 def policies(slo_ns: int) -> list[Policy]:
-    """The fixed (size, delay) grid, without deadlines as such servers have it; then the defaults, without and with them."""
+    """The fixed (size, delay) grid, without deadlines as such servers have it; then what is compared with its best one."""
     grid = [
         Policy(f"size {rows}, delay {share * slo_ns / 1e6:g} ms", limits(rows, round(share * slo_ns)), False, True)
         for rows in SIZES
@@ -36,4 +40,9 @@ def policies(slo_ns: int) -> list[Policy]:
         if rows > 1 or share == 0
     ]
     default = limits(_DEFAULT.max_batch_rows, 0)
-    return [*grid, Policy("defaults", default, False, False), Policy("defaults, deadlines", default, True, False)]
+    return [
+        *grid,
+        Policy("defaults", default, False, False),
+        Policy("defaults, deadlines", default, True, False),
+        Policy("objective", default, False, False, objective=True),
+    ]

@@ -33,6 +33,7 @@ class Finding(Struct, frozen=True):
     inputs: list[str] = []
     outputs: list[str] = []
     batch: str = ""
+    objective: str = ""
     providers: list[str] = []
     reason: str = ""
 
@@ -121,16 +122,14 @@ def _load(name: str, version: int, file: Path, config: ModelConfig, table: "Tabl
     from fastserve.backends.table import backend_for
     from fastserve.datasets.mapping import plan
     from fastserve.engine.described import alone, describe
+    from fastserve.engine.padded import with_allowed_sizes
     from fastserve.engine.warmup import warm_up
-    from fastserve.server.table import spec_text
+    from fastserve.server.table import batch_text, objective_text, spec_text
 
-    options = LoadOptions(
-        threads=config.threads or 1,
-        providers=config.providers,
-        max_batch_rows=config.max_batch_rows,
-        alone=alone(config),
-    )
     try:
+        config = with_allowed_sizes(config)
+        rows, threads = config.max_batch_rows, config.threads or 1
+        options = LoadOptions(threads=threads, providers=config.providers, max_batch_rows=rows, alone=alone(config))
         loaded = describe(backend_for(file).load(file, options), config)
         warm_up(config.warmup, loaded, [loaded.runner()] if config.warmup else [])
     except FastServeError as error:
@@ -149,7 +148,8 @@ def _load(name: str, version: int, file: Path, config: ModelConfig, table: "Tabl
         reason=reason,
         inputs=[spec_text(spec) for spec in loaded.signature.inputs],
         outputs=[spec_text(spec) for spec in loaded.signature.outputs],
-        batch="yes" if batching.batchable else f"no: {batching.reason}",
+        batch=batch_text(batching.batchable, batching.reason, config.batch_sizes),
+        objective=objective_text(config.slo_ms),
         providers=list(loaded.providers),
     )
     loaded.close()
@@ -178,6 +178,7 @@ def _as_text(report: Report) -> str:
             inputs="\n".join(finding.inputs),
             outputs="\n".join(finding.outputs),
             batch=finding.batch,
+            objective=finding.objective,
             provider=", ".join(name.removesuffix("ExecutionProvider") for name in finding.providers),
             reason=finding.reason,
         )

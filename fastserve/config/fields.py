@@ -268,6 +268,19 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     max_queue_rows: Annotated[
         int, Meta(ge=1, le=1 << 30, description="Rows that may wait; beyond that requests get 429.")
     ] = 4096
+    slo_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400_000,
+            description="Objective: longest time from request to answer, in milliseconds. Batches grow as far as it allows,"
+            " and what cannot be done in time gets 429 at once; 0: none.",
+        ),
+    ] = 0.0
+    batch_sizes: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65_536)], ...],
+        Meta(description="Rows that a run may have; smaller batches are padded to the next of them. Empty: any."),
+    ] = ()
     batching: Annotated[
         bool, Meta(description="Whether requests may share a run; false: each runs alone, as it came.")
     ] = True

@@ -4,7 +4,7 @@ Thread: parts are answered, and the next ones queued, on whichever thread runs t
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -21,6 +21,9 @@ HANDLING_NS = 250_000
 """What a batch takes beside its run, about: to be formed, told of, and its thread to be woken."""
 
 NEXT_TO_NOTHING = 1 / 8
+
+Times = list[tuple[int, int]]
+"""Rows of a run, and what it took."""
 
 PART = -1
 """When a part of a request was received: that is the whole's to say."""
@@ -146,7 +149,7 @@ def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferRe
     return InferResult(first.model, first.version, outputs, timing)
 
 
-def paying_rows(costs: CostTable, sizes: list[int]) -> int:
+def paying_rows(costs: CostTable, sizes: Sequence[int]) -> int:
     """The rows from which on larger batches save next to nothing: what more waits is better left to the next run.
 
     With a batch that takes all, answers come in lumps, those behind it wait for nothing, and where clients send again when
@@ -160,9 +163,10 @@ def paying_rows(costs: CostTable, sizes: list[int]) -> int:
 
 
 def measured(
-    costs: CostTable, sizes: list[int], run: Callable[[int], None], now: Callable[[], int], stop_ns: int
-) -> None:
-    """Fill `costs`: the best of a few runs for each of `sizes`, until one takes longer than `stop_ns`."""
+    costs: CostTable, sizes: Sequence[int], run: Callable[[int], None], now: Callable[[], int], stop_ns: int
+) -> Times:
+    """Fill `costs`: the best of a few runs for each of `sizes`, until one takes longer than `stop_ns`; what was found."""
+    found: Times = []
     for rows in sizes:
         best = UNKNOWN_NS
         for _ in range(MEASURED_RUNS):  # the first one binds and allocates; it is seldom the best
@@ -172,5 +176,7 @@ def measured(
             if best > stop_ns:
                 break
         costs.observe(rows, best)
+        found.append((rows, best))
         if best > stop_ns:
-            return
+            break
+    return found

@@ -22,6 +22,7 @@ from fastserve.engine.block import group_of, outputs_of
 from fastserve.engine.executor import on_executor_thread
 from fastserve.engine.limits import Limits
 from fastserve.engine.meters import ModelMeters
+from fastserve.engine.objective import Objective
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
 from fastserve.engine.suspects import Suspects
 from fastserve.engine.timer import Alarm, weakly
@@ -52,11 +53,13 @@ class Batcher:
         clock: Clock,
         run_clock: Clock,
         meters: ModelMeters,
+        objective: Objective | None = None,
     ) -> None:
         self._model = model
         self._version = version
         self._limits = limits
-        self._queue = limits.queue()
+        self._queue = limits.queue(objective.pace if objective else None)
+        self._objective = objective
         self.short = ShortRuns(short_runner, costs, limits.inline_rows, alarm, clock)
         self.suspects = Suspects(costs, clock)
         self._free = list(runners)
@@ -80,6 +83,14 @@ class Batcher:
     def queued_rows(self) -> int:
         """Rows that wait."""
         return self._queue.queued_rows
+
+    @property
+    def predicted_wait_ns(self) -> int | None:
+        """How long a request that comes now is expected to wait for its run; None without an objective."""
+        if self._objective is None:
+            return None
+        with self._lock:
+            return self._objective.wait_ns(self._queue, self._clock())
 
     def run_inline(self, request: InferRequest, rows: int, size: int, answer: Answer) -> bool:
         """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done."""
@@ -127,9 +138,10 @@ class Batcher:
     def submit(self, ticket: Ticket) -> Ticket | Parts:
         """Queue `ticket`; it is answered later, or on this thread if that is an executor's. Returns what can be cancelled.
 
-        Raises QueueFull.
+        Raises QueueFull, Overloaded.
         """
         try:
+            self._admit(ticket)
             if self._limits.batchable and ticket.rows > self._limits.max_batch_rows:
                 ticket.queued_ns = self._clock()
                 parts = Parts(self, ticket, self._limits.max_batch_rows, 2 * self._slots)
@@ -140,6 +152,12 @@ class Batcher:
             self._count_failure(ticket)
             raise
         return ticket
+
+    def _admit(self, ticket: Ticket) -> None:
+        """Raises Overloaded where the objective could not be kept."""
+        if self._objective is not None:
+            with self._lock:
+                self._objective.admit(ticket, self._queue, self._clock())
 
     def settle(self, ticket: Ticket, outcome: InferResult | FastServeError) -> None:
         """Answer a ticket that no run answers: one that is refused, late or given up, or whose parts were answered."""
@@ -210,6 +228,7 @@ class Batcher:
         """Queue them, each for itself: one that finds no room is told so."""
         for ticket in tickets:
             try:
+                self._admit(ticket)
                 self.enqueue(ticket)
             except FastServeError as error:
                 self.settle(ticket, error)
@@ -218,7 +237,10 @@ class Batcher:
         """Under the lock: a slot for what is ready now, and the alarm set for what is not."""
         ready = self._queue.ready(now_ns)  # asked even without a free slot: what is due by now must not ring again
         if ready and self._free:
-            return [self._free.pop()]
+            runner = self._free.pop()
+            if self._objective is not None:
+                self._objective.called(runner, now_ns)
+            return [runner]
         self._arm(now_ns)
         return []
 
@@ -248,14 +270,17 @@ class Batcher:
                 self._running[runner] = tickets
             elif not self._closed:
                 self._free.append(runner)
+            if self._objective is not None:
+                self._objective.begins(runner, tickets, now)
             self._arm(now)
-        for ticket in expired:
-            self.settle(ticket, too_late())
+        self._settle_late(expired)
         if not tickets:
             return False
         self._run_parts(tickets, runner)
         with self._lock:
             self._running.pop(runner, None)
+            if self._objective is not None:
+                self._objective.ended(runner, self._clock())
             if runner in self._stopped:
                 self._stopped.discard(runner)
                 runner.go_on()
@@ -295,6 +320,9 @@ class Batcher:
                     self._answer(tickets, self._results(tickets, answers, started, ran), started, ran)
                 else:
                     self._answer(tickets, group.encode(shared, rows), started, ran)
+            if self._objective is not None:
+                with self._lock:
+                    self._objective.ran(tickets, started, self._clock())
         except FastServeError as error:
             self._isolate(tickets, runner, error, again)
         except Exception:  # the batch runner's edge: whatever a backend does, the tickets are answered
@@ -362,11 +390,16 @@ class Batcher:
             for tickets in self._running.values():
                 late += [ticket for ticket in tickets if ticket.deadline_ns and ticket.deadline_ns <= now_ns]
             runners = self._ready_runners(now_ns)
-        for ticket in late:
-            self.settle(ticket, too_late())
+        self._settle_late(late)
         if late:
             self._stop_forlorn()
         self._start(runners, serve_here=False)
+
+    def _settle_late(self, tickets: list[Ticket]) -> None:
+        if tickets and self._objective is not None:
+            self._objective.left(len(tickets))
+        for ticket in tickets:
+            self.settle(ticket, too_late())
 
 
 def too_late() -> DeadlineExceeded:

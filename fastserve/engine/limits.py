@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from fastserve.engine.ranked import Queue, Ranks, queue_of
+from fastserve.engine.ranked import PaceOf, Queue, Ranks, queue_of
 
 
 class Limits(Struct, frozen=True):
@@ -25,10 +25,12 @@ class Limits(Struct, frozen=True):
         """Rows up to which a request may be run without the queue. A delay is waited for by everybody."""
         return self.max_batch_rows if self.max_queue_delay_ns == 0 else -1
 
-    def queue(self) -> Queue:
+    def queue(self, pace_of: PaceOf | None = None) -> Queue:
         """An empty queue that keeps them. Rows that may not be coalesced make batches of one request, as one row each."""
         batch_rows = self.max_batch_rows if self.batchable else 1
         enough_rows = self.enough_rows or batch_rows
-        return queue_of(
+        queue = queue_of(
             batch_rows, self.max_queue_delay_ns, self.max_queue_rows, enough_rows, self.ranks, self.pays_rows
         )
+        queue.pace_of = pace_of
+        return queue

@@ -6,7 +6,7 @@ Thread: the one that looks at the repository, at lower priority than the doors.
 import logging
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from fastserve.backends.shared import SharedModels
 from fastserve.backends.table import backend_for
 from fastserve.clock import Clock
 from fastserve.config import ModelConfig
-from fastserve.engine.batch import measured, paying_rows
+from fastserve.engine.batch import Times, measured, paying_rows
 from fastserve.engine.batcher import Answering, Batcher
 from fastserve.engine.block import Blocks, blocks_for
 from fastserve.engine.described import alone, describe
@@ -27,8 +27,10 @@ from fastserve.engine.feature_names import names_told
 from fastserve.engine.finite import FiniteValidator
 from fastserve.engine.lease import Lease
 from fastserve.engine.limits import Limits
-from fastserve.engine.meters import ModelMeters
+from fastserve.engine.meters import ModelMeters, ObjectiveMeters
+from fastserve.engine.objective import Objective, Rules
 from fastserve.engine.own_rows import Shown
+from fastserve.engine.padded import padded, with_allowed_sizes
 from fastserve.engine.plan import Plan
 from fastserve.engine.queue_rules import ranks_of, rules_of
 from fastserve.engine.timer import Alarm
@@ -72,6 +74,7 @@ def load_version(
 
     Raises LoadFailed.
     """
+    config = with_allowed_sizes(config)
     options = LoadOptions(
         threads=plan.threads,
         providers=config.providers,
@@ -80,14 +83,15 @@ def load_version(
         shared=tools.shared,
     )
     model = describe(backend_for(path).load(path, options), config)
-    runners = [model.runner() for _ in range(1 + plan.slots)]  # the first one is for short runs
+    sizes = config.batch_sizes if model.batching.batchable else ()
+    runners = [padded(model.runner(), sizes) for _ in range(1 + plan.slots)]  # the first one is for short runs
     costs = CostTable()
     # On the CPU a run costs what its thread takes; elsewhere the thread only waits.
     run_clock = time.thread_time_ns if model.providers == ("CPUExecutionProvider",) else tools.clock
     warm_up(config.warmup, model, runners)
     warm_up_as_recorded(config.name, path.parent, model, runners, config.max_batch_rows)
-    _measure(model, runners, costs, config.max_batch_rows, run_clock)
-    lease = _lease(config, version, model, runners, costs, tools, run_clock)
+    times = _measure(model, runners, costs, _sizes(config, model.batching.batchable), run_clock)
+    lease = _lease(config, version, model, runners, costs, tools, run_clock, times)
     batcher = lease.batcher
 
     def close() -> None:
@@ -108,23 +112,13 @@ def _lease(
     costs: CostTable,
     tools: Tools,
     run_clock: Clock,
+    times: Times,
 ) -> Lease:
     batching = model.batching
     meters = ModelMeters(tools.metrics, config.name, version)
-    batcher = Batcher(
-        model=config.name,
-        version=version,
-        limits=_limits(config, batching.batchable, costs),
-        runners=runners[1:],
-        short_runner=runners[0],
-        costs=costs,
-        post=tools.executor.post,
-        alarm=tools.alarm,
-        answering=tools.answering,
-        clock=tools.clock,
-        run_clock=run_clock,
-        meters=meters,
-    )
+    limits = _limits(config, batching.batchable, costs)
+    objective = _objective(config, limits, len(runners) - 1, times, tools.metrics)
+    batcher = _batcher(version, limits, runners, costs, tools, run_clock, meters, objective)
     return Lease(
         model=config.name,
         version=version,
@@ -139,6 +133,33 @@ def _lease(
         rules=rules_of(config),
         file_bytes=model.file_bytes,
         blocks=_blocks(model, batcher, config, tools, run_clock),
+    )
+
+
+def _batcher(
+    version: int,
+    limits: Limits,
+    runners: list[Runner],
+    costs: CostTable,
+    tools: Tools,
+    run_clock: Clock,
+    meters: ModelMeters,
+    objective: Objective | None,
+) -> Batcher:
+    return Batcher(
+        model=meters.model,
+        version=version,
+        limits=limits,
+        runners=runners[1:],
+        short_runner=runners[0],
+        costs=costs,
+        post=tools.executor.post,
+        alarm=tools.alarm,
+        answering=tools.answering,
+        clock=tools.clock,
+        run_clock=run_clock,
+        meters=meters,
+        objective=objective,
     )
 
 
@@ -185,31 +206,42 @@ def _limits(config: ModelConfig, batchable: bool, costs: CostTable) -> Limits:
         max_queue_rows=config.max_queue_rows,
         enough_rows=min(config.preferred_batch_rows, default=0),
         ranks=ranks_of(config),
-        pays_rows=0 if large else paying_rows(costs, _sizes(batchable, config.max_batch_rows)),
+        pays_rows=0 if large else paying_rows(costs, _sizes(config, batchable)),
     )
 
 
-def _sizes(batchable: bool, max_rows: int) -> list[int]:
+def _sizes(config: ModelConfig, batchable: bool) -> Sequence[int]:
     """Batch sizes that are measured."""
-    return [1 << power for power in range(max_rows.bit_length())] if batchable else [1]
+    if not batchable:
+        return [1]
+    return config.batch_sizes or [1 << power for power in range(config.max_batch_rows.bit_length())]
+
+
+def _objective(config: ModelConfig, limits: Limits, slots: int, times: Times, metrics: Metrics) -> Objective | None:
+    """None where the model has none."""
+    if not config.slo_ms:
+        return None
+    rows, sizes = (limits.max_batch_rows, config.batch_sizes) if limits.batchable else (1, ())
+    rules = Rules(config.name, round(config.slo_ms * 1e6), slots, rows, limits.pays_rows or rows, sizes)
+    return Objective(rules, times, ObjectiveMeters(metrics, config.name))
 
 
 def _row_bytes(example: dict[str, Tensor] | None) -> int:
     return sum(tensor.nbytes for tensor in example.values()) if example else 1
 
 
-def _measure(model: LoadedModel, runners: list[Runner], costs: CostTable, max_rows: int, clock: Clock) -> None:
+def _measure(model: LoadedModel, runners: list[Runner], costs: CostTable, sizes: Sequence[int], clock: Clock) -> Times:
     """Run every slot once, so that no request pays for the first run, and learn what each batch size takes."""
     if model.example(1) is None:
-        return
+        return []
     for runner in runners:
         _run_example(model, runner, 1)
-    sizes = _sizes(model.batching.batchable, max_rows)
     try:
-        measured(costs, sizes, lambda rows: _run_example(model, runners[0], rows), clock, MEASURE_UP_TO_NS)
+        return measured(costs, sizes, lambda rows: _run_example(model, runners[0], rows), clock, MEASURE_UP_TO_NS)
     except FastServeError as error:
         # Requests of that size may fail too, each for itself; smaller ones are served, and none is run on a door's thread.
         _log.warning("batches larger than those of the probe run fail: %s", error)
+        return []
 
 
 def _run_example(model: LoadedModel, runner: Runner, rows: int) -> None:

@@ -43,6 +43,7 @@ class ModelMeters:
     """
 
     def __init__(self, metrics: Metrics, model: str, version: int) -> None:
+        self.model = model
         labels = {"model": model}
 
         def stage(name: str) -> Histogram:
@@ -74,3 +75,17 @@ def _version_meter(metrics: Metrics, labels: Mapping[str, str], meters: ModelMet
 
 def _sizes(metrics: Metrics, labels: Mapping[str, str], chunk: int) -> Tally:
     return metrics.tally(SIZES_TALLY, "", {**labels, "chunk": str(chunk)}, SIZES_PER_TALLY * SUMS_PER_SIZE)
+
+
+class ObjectiveMeters:
+    """What became of the requests of one model that has an objective, and were queued or refused."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        def outcome(name: str) -> Counter:
+            text = "Requests of models with an objective, but those run at once: met, missed, expired (never run), refused."
+            return metrics.counter("fastserve_objective_requests_total", text, {"model": model, "outcome": name})
+
+        self.met = outcome("met")
+        self.missed = outcome("missed")
+        self.expired = outcome("expired")
+        self.refused = outcome("refused")

@@ -6,15 +6,18 @@ place before the levels below its own, and goes after all others of its level.
 Thread: as the native queue, under its batcher's lock. Memory: an entry for each ticket that waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from heapq import heappop, heappush
 from itertools import count
+from typing import Any
 
 from msgspec import Struct
 
-from fastserve._ext.batchqueue import BatchQueue
+from fastserve._ext.batchqueue import BatchQueue, Pace
 from fastserve._ext.ticket import Ticket
 from fastserve.types import HIGHEST_PRIORITY
+
+PaceOf = Callable[[Any], Pace]
 
 HALF = 2
 """Each priority is two here: of those that wait, and, one below, of those that have yielded."""
@@ -55,6 +58,15 @@ class RankedQueue:
         """Rows that wait."""
         return self._queue.queued_rows
 
+    @property
+    def pace_of(self) -> PaceOf | None:
+        """Answers what runs of a bucket take, by its key; None where nobody knows."""
+        return self._queue.pace_of
+
+    @pace_of.setter
+    def pace_of(self, pace_of: PaceOf | None) -> None:
+        self._queue.pace_of = pace_of
+
     def push(
         self,
         ticket: Ticket,
@@ -88,6 +100,10 @@ class RankedQueue:
         """The next batch."""
         self._yield(now_ns)
         return self._left(self._queue.pop(now_ns, share))
+
+    def ahead(self, bucket: Hashable, priority: int = 0) -> tuple[int, int, int]:
+        """What a ticket that comes now would wait for."""
+        return self._queue.ahead(bucket, priority * HALF + 1)
 
     def expire(self, now_ns: int) -> list[Ticket]:
         """The tickets that are late."""

@@ -1,5 +1,7 @@
 """Errors over HTTP: error code to status (the only place that knows both), and the body that most protocols have."""
 
+import math
+
 import msgspec
 
 from fastserve.errors import ErrorCode, FastServeError, Unauthenticated, WrongMethod
@@ -38,7 +40,7 @@ def error_headers(error: FastServeError) -> list[tuple[str, str]]:
         return [("allow", ", ".join(error.allowed))]
     if error.retry_after_s is None:
         return []
-    return [("retry-after", str(max(1, round(error.retry_after_s))))]
+    return [("retry-after", str(max(1, math.ceil(error.retry_after_s))))]
 
 
 def error_text(text: str) -> bytes:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from fastserve.config import ServerConfig
 from fastserve.engine.engine import Engine, Line
-from fastserve.server.table import ModelRow, render_table, specs_text
+from fastserve.server.table import ModelRow, batch_text, objective_text, render_table, specs_text
 
 
 def announce(engine: Engine, server: ServerConfig, workers: str = "") -> None:
@@ -57,7 +57,8 @@ def model_row(line: Line) -> ModelRow:
         state="READY",
         inputs=specs_text(lease.signature.inputs),
         outputs=specs_text(lease.signature.outputs),
-        batch="yes" if batching.batchable else f"no: {batching.reason}",
+        batch=batch_text(batching.batchable, batching.reason, lease.config.batch_sizes),
+        objective=objective_text(lease.config.slo_ms),
         threads=f"{plan.slots} x {plan.threads}",
         provider=", ".join(name.removesuffix("ExecutionProvider") for name in line.loaded.providers),
         reason=line.status.reason if line.status is not None else "",

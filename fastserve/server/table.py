@@ -25,7 +25,10 @@ STATE_STYLES = {"READY": "green", "FAILED": "red", "LOADING": "yellow", "DRAININ
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
-    """One version of one model, in words. `reason`: why it is FAILED; `batch`: yes, or no and why not."""
+    """One version of one model, in words. `objective`: what it is to answer within.
+
+    `reason`: why it is FAILED; `batch`: yes, or no and why not.
+    """
 
     model: str
     version: str = ""
@@ -33,12 +36,25 @@ class ModelRow(Struct, frozen=True, kw_only=True):
     inputs: str = ""
     outputs: str = ""
     batch: str = ""
+    objective: str = ""
     threads: str = ""
     provider: str = ""
     reason: str = ""
 
 
-COLUMNS = ("model", "version", "state", "inputs", "outputs", "batch", "threads", "provider")
+COLUMNS = ("model", "version", "state", "inputs", "outputs", "batch", "objective", "threads", "provider")
+
+
+def objective_text(slo_ms: float) -> str:
+    """`20 ms`; empty without an objective."""
+    return f"{slo_ms:g} ms" if slo_ms else ""
+
+
+def batch_text(batchable: bool, reason: str, sizes: Sequence[int]) -> str:
+    """Whether requests share runs, of which sizes, or why not."""
+    if not batchable:
+        return f"no: {reason}"
+    return f"yes: {', '.join(map(str, sizes))}" if sizes else "yes"
 
 
 def spec_text(spec: TensorSpec) -> str:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fastserve._ext.batchqueue import BatchQueue
+from fastserve._ext.batchqueue import BatchQueue, Pace
 from tests.reference import batchqueue as reference
 
 LARGEST = 2**63 - 1
@@ -316,6 +316,7 @@ def test_a_queue_that_its_own_tickets_hold_is_collected() -> None:
 # ---- against the twin ------------------------------------------------------------------------------------------------
 
 ROWS = st.integers(1, 5)
+SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True).map(lambda sizes: tuple(sorted(sizes)))
 STEP = st.sampled_from([0, 0, 0, 1, 3, 10, 100, -1])
 
 
@@ -328,12 +329,17 @@ class AgainstTwin(RuleBasedStateMachine):
         queue_rows=st.integers(1, 30),
         enough_rows=st.integers(1, 10),
         pays_rows=st.integers(1, 10),
+        pace=st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.just(()) | SIZES),
     )
-    def start(self, batch_rows: int, delay_ns: int, queue_rows: int, enough_rows: int, pays_rows: int) -> None:
+    def start(
+        self, batch_rows: int, delay_ns: int, queue_rows: int, enough_rows: int, pays_rows: int, pace: Any
+    ) -> None:
         self.batch_rows = batch_rows
         self.native = BatchQueue(batch_rows, delay_ns, queue_rows, enough_rows)
         self.twin = reference.BatchQueue(batch_rows, delay_ns, queue_rows, enough_rows)
         self.native.pays_rows = self.twin.pays_rows = pays_rows
+        if pace is not None:
+            self.native.pace_of, self.twin.pace_of = lambda _: Pace(*pace), lambda _: reference.Pace(*pace)
         self.now_ns = 100
         self.tickets: list[Ticket] = []
 
@@ -362,6 +368,10 @@ class AgainstTwin(RuleBasedStateMachine):
     def ask(self, step: int, method: str) -> None:
         self.now_ns += step
         self.both(method, self.now_ns)
+
+    @rule(bucket=st.sampled_from("xyz"), priority=st.integers(-1, 2))
+    def look(self, bucket: str, priority: int) -> None:
+        self.both("ahead", bucket, priority)
 
     @precondition(lambda self: self.tickets)
     @rule(at=st.integers(0, 10**6))

@@ -1,6 +1,6 @@
 """The slow, obvious twin of ext/batchqueue.pyx: one list of waiting tickets, searched anew for every question."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,19 @@ class Waiting:
     is_late: bool = False
 
 
+@dataclass
+class Pace:
+    """As the native one."""
+
+    base_ns: int
+    row_ns: int
+    most_rows: int = 2**63 - 1
+    sizes: tuple[int, ...] = ()
+
+    def run_ns(self, rows: int) -> int:
+        return self.base_ns + self.row_ns * next((size for size in self.sizes if size >= rows), rows)
+
+
 class BatchQueue:
     """As the native one, rule by rule."""
 
@@ -39,6 +52,7 @@ class BatchQueue:
         self.arrivals = 0
         self.moment = 0
         self.choices = 0
+        self.pace_of: Callable[[Hashable], Any] | None = None
 
     @property
     def queued_rows(self) -> int:
@@ -94,12 +108,27 @@ class BatchQueue:
         self.served[bucket] = self.moment
         batch: list[Waiting] = []
         part = -(-self.queued_rows // share)
+        pace = self.pace_of(bucket) if self.pace_of else None
+        room = min(part, self.pays_rows, self.max_batch_rows, pace.most_rows if pace else part)
         for entry in self._bucket(bucket):
-            room = min(part, self.pays_rows, self.max_batch_rows)
-            if batch and sum(other.rows for other in batch) + entry.rows > room:
+            rows = sum(other.rows for other in batch) + entry.rows
+            if batch and (rows > room or (pace and not self._in_time([*batch, entry], rows, pace, now_ns))):
                 break
             batch.append(entry)
         return self._take(batch)
+
+    def ahead(self, bucket: Hashable, priority: int = 0) -> tuple[int, int, int]:
+        rows: dict[Hashable, int] = {}
+        for entry in self.waiting:
+            if not entry.is_late and entry.priority >= priority:
+                rows[entry.bucket] = rows.get(entry.bucket, 0) + entry.rows
+        own = rows.pop(bucket, 0)
+        return own, sum(rows.values()), len(rows)
+
+    def _in_time(self, batch: list[Waiting], rows: int, pace: Any, now_ns: int) -> bool:
+        """Whether each would be answered, in a run of so many rows, as if it began alone when it has to at the latest."""
+        ends_ns = now_ns + pace.run_ns(rows)
+        return all(ends_ns <= entry.deadline_ns + pace.run_ns(entry.rows) for entry in batch if entry.deadline_ns)
 
     def expire(self, now_ns: int) -> list[Any]:
         self._look_late(now_ns)

@@ -5,6 +5,7 @@ import gzip
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,11 +22,15 @@ MAX_BODY_BYTES = 100_000
 REQUEST_TIMEOUT_MS = 20_000
 """Nothing here may end because the machine is busy; what is about time says its own."""
 
+LONG_STEPS, SLO_MS = 6000, 60
+"""The model "prompt" takes longer than it may: it keeps no objective while anything else is run."""
+
 QUEUE_ROWS = 3
 HOLD = b'{"instances": [30000]}'
 """Holds the only slot of the slow model for about a second: longer than it takes to fill the queue behind it."""
 QUICK = b'{"instances": [1]}'
 PATIENT = "/v1/models/patient:predict"
+PROMPT = "/v1/models/prompt:predict"
 SAME = "/v1/models/same:predict"
 GOOD = b'{"instances": [[1, 2]]}'
 DOORS = {
@@ -47,6 +52,11 @@ name = "patient"
 slots = 1
 max_batch_rows = 1
 max_queue_rows = {QUEUE_ROWS}
+
+[[models]]
+name = "prompt"
+slots = 1
+slo_ms = {SLO_MS}
 """
 
 
@@ -54,6 +64,7 @@ max_queue_rows = {QUEUE_ROWS}
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("limits")
     models.save(slow_models.patient(), folder / "models" / "patient" / "1")
+    models.save(slow_models.patient(LONG_STEPS), folder / "models" / "prompt" / "1")
     models.save(models.identity(T.INT64), folder / "models" / "same" / "1")
     file = folder / "fastserve.toml"
     file.write_text(CONFIG)
@@ -117,7 +128,7 @@ def cancelled(wire: Wire) -> int:
     return series(wire, 'fastserve_refused_total{reason="cancelled"}') or 0
 
 
-def series(wire: Wire, name: str) -> int | None:
+def series(wire: Wire, name: str) -> Any:
     for line in wire.get("/metrics").body.decode().splitlines():
         if line.startswith(name):
             return int(float(line.split(" ")[1]))
@@ -244,6 +255,28 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(connect: Callable[[], Wir
     assert is_good(watch.post(SAME, GOOD)), "other models are not held up"
     assert [one.answer().status for one in waiting] == [200] * QUEUE_ROWS
     assert holder.answer().status == 200
+
+
+def test_what_cannot_be_done_in_time_is_refused_at_the_door(connect: Callable[[], Wire]):
+    """In each protocol's shape, however the body comes; and what finds nothing else is served, late or not."""
+    watch, holder = connect(), connect()
+    holder.send(PROMPT, HOLD)
+    until(lambda: watch.post(PROMPT, QUICK).status == 429)
+    counted = 'fastserve_objective_requests_total{model="prompt",outcome="refused"}'
+    before = series(watch, counted)
+    v2 = b'{"inputs": [{"name": "steps", "datatype": "INT64", "shape": [1], "data": [1]}]}'
+    for path, body in ((PROMPT, QUICK), ("/v2/models/prompt/infer", v2)):
+        whole = watch.post(path, body)
+        watch.head("POST", path, "Transfer-Encoding: chunked")
+        watch.write(chunk(body) + chunk(b""))
+        for refused in (whole, watch.answer()):
+            assert refused.status == 429
+            assert int(refused.headers["retry-after"]) >= 1
+            assert f"its objective is {SLO_MS} ms" in error_of(refused)
+    assert is_good(watch.post(SAME, GOOD)), "other models are not held up"
+    assert series(watch, counted) == before + 4
+    assert holder.answer().status == 200
+    until(lambda: watch.post(PROMPT, QUICK).status == 200)
 
 
 # --- connections
