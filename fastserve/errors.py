@@ -138,6 +138,9 @@ class DeadlineExceeded(FastServeError):
 
     code = ErrorCode.DEADLINE_EXCEEDED
 
+    def __init__(self, text: str = "the time for this request was over before its answer was there") -> None:
+        super().__init__(text)
+
 
 class DatasetError(FastServeError):
     """A dataset cannot be read, or does not fit the model; the text says why and what to do."""

@@ -87,10 +87,8 @@ class Batcher:
     @property
     def predicted_wait_ns(self) -> int | None:
         """How long a request that comes now is expected to wait for its run; None without an objective."""
-        if self._objective is None:
-            return None
         with self._lock:
-            return self._objective.wait_ns(self._queue, self._clock())
+            return None if self._objective is None else self._objective.wait_ns(self._queue, self._clock())
 
     def run_inline(self, request: InferRequest, rows: int, size: int, answer: Answer) -> bool:
         """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done."""
@@ -399,9 +397,4 @@ class Batcher:
         if tickets and self._objective is not None:
             self._objective.left(len(tickets))
         for ticket in tickets:
-            self.settle(ticket, too_late())
-
-
-def too_late() -> DeadlineExceeded:
-    """The error for a request whose time is over."""
-    return DeadlineExceeded("the time for this request was over before its answer was there")
+            self.settle(ticket, DeadlineExceeded())

@@ -20,7 +20,7 @@ from fastserve.backends.shared import SharedModels
 from fastserve.clock import Clock, monotonic_ns
 from fastserve.config import AuthConfig, Config, ModelConfig, VersionPolicy
 from fastserve.datasets.shelf import Datasets
-from fastserve.engine.batcher import Answering, Batcher, too_late
+from fastserve.engine.batcher import Answering, Batcher
 from fastserve.engine.catalog import Catalog
 from fastserve.engine.control import Control, LocalControl
 from fastserve.engine.executor import Executor
@@ -393,7 +393,7 @@ def _waits_until_ns(request: InferRequest, now_ns: int) -> int:
 def _late(lease: Lease, request: InferRequest, now_ns: int) -> DeadlineExceeded:
     """The time was over before the request was here; counted with those that failed."""
     lease.meters.version.failed(now_ns - (request.received_ns or now_ns))
-    return too_late()
+    return DeadlineExceeded()
 
 
 __all__ = ["Engine", "Lease", "Line", "Pending", "VersionState"]
