@@ -273,8 +273,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Meta(
             ge=0,
             le=86_400_000,
-            description="Objective: longest time from request to answer, in milliseconds. Batches grow as far as it allows,"
-            " and what cannot be done in time gets 429 at once; 0: none.",
+            description="Longest time from request to answer, in milliseconds; what cannot be done in it gets 429; 0: any.",
         ),
     ] = 0.0
     batch_sizes: Annotated[
