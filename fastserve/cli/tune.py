@@ -17,15 +17,18 @@ from fastserve.cli.bench import MAX_CONNECTIONS, Dimension, Numbers, Objectives,
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError
 from fastserve.loadtest import page, specs
+from fastserve.loadtest.drive import SECOND_NS
 from fastserve.loadtest.report import machine
 from fastserve.loadtest.session import Inputs
 from fastserve.loadtest.slo import Objective
 from fastserve.loadtest.target import LoadTestError
 from fastserve.loadtest.tune import sheet, told
 from fastserve.loadtest.tune.halving import search
-from fastserve.loadtest.tune.space import Setting, candidates
+from fastserve.loadtest.tune.servers import Servers
+from fastserve.loadtest.tune.space import DEFAULT, Setting, candidates
 from fastserve.loadtest.tune.told import Tuning
-from fastserve.loadtest.tune.trial import Bench, Outcome, chosen, configuration
+from fastserve.loadtest.tune.trial import Bench, Outcome, chosen
+from fastserve.loadtest.tune.written import configuration
 
 EXAMPLES = """
 \b
@@ -120,15 +123,16 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
     begun = time.monotonic()
     model = chosen(path, given["model"])
     levels = given["concurrency"] or DEFAULT_LEVELS
-    bench = Bench(
-        model=model,
-        inputs=inputs_of(given, model.name),
-        objectives=given["slo"],
-        levels=levels,
-        timeout_s=30.0,
-        watch=lambda _moment: None,
-    )
-    tried = tried_within(bench, given, console_for(given["json_file"]))
+    with Servers(model) as servers:
+        bench = Bench(
+            servers=servers,
+            inputs=inputs_of(given, model.name),
+            objectives=given["slo"],
+            levels=tuple(sorted(levels)),
+            timeout_s=30.0,
+            watch=lambda _moment: None,
+        )
+        tried = tried_within(bench, given, console_for(given["json_file"]))
     best, default = told.recommended(tried)
     wanted = [objective.text for objective in given["slo"]]
     count = len({outcome.setting for outcomes in tried for outcome in outcomes})
@@ -183,12 +187,22 @@ def tried_within(bench: Bench, given: dict[str, Any], console: Console) -> list[
             progress.update(task, told=f"{len(done)} measured, best {best:,.0f}/s")
             return outcome.score
 
+        start(bench.servers)  # once: the others change its settings
+        left_ns = given["budget"] - round((time.monotonic() - started) * SECOND_NS)
         try:
-            search(settings, measure, budget_ns=given["budget"], first_s=FIRST_S, clock=monotonic_ns)
+            search(settings, measure, budget_ns=left_ns, first_s=FIRST_S, clock=monotonic_ns)
         except KeyboardInterrupt:
             if not done:
                 raise
     return by_rounds(done)
+
+
+def start(servers: Servers) -> None:
+    """The first server. Raises LoadTestError."""
+    try:
+        servers.at(DEFAULT)
+    except LoadTestError as error:
+        raise LoadTestError(f"the defaults cannot be measured: {error}") from None
 
 
 def by_rounds(done: list[Outcome]) -> list[list[Outcome]]:

@@ -10,8 +10,11 @@ from click.testing import CliRunner, Result
 
 from fastserve.cli import main
 from fastserve.cli.main import cli
-from fastserve.loadtest.tune.space import DEFAULT
+from fastserve.loadtest.target import LoadTestError
+from fastserve.loadtest.tune.servers import Servers
+from fastserve.loadtest.tune.space import DEFAULT, Setting
 from fastserve.loadtest.tune.told import Tuning
+from fastserve.loadtest.tune.trial import chosen
 from tests.support import models
 
 
@@ -67,3 +70,20 @@ def test_a_model_that_does_not_load_says_why(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "the defaults cannot be measured" in result.output
     assert not (tmp_path / "out.toml").exists()
+
+
+@pytest.mark.timeout(400)
+def test_one_server_takes_the_settings_of_many_candidates(model: Path) -> None:
+    with Servers(chosen(model, None)) as servers:
+        first = servers.at(DEFAULT)
+        assert servers.at(Setting(slots=1, threads=2, max_batch_rows=16, max_queue_delay_us=500)) is first
+        told = json.loads(first.ask("GET", "/v2/models/tiny/config").body)
+        assert (told["max_batch_size"], told["instance_group"][0]["count"]) == (16, 1)
+        assert int(told["dynamic_batching"]["max_queue_delay_microseconds"]) == 500
+        assert told["parameters"]["intra_op_thread_count"]["string_value"] == "2"
+        servers.at(DEFAULT)
+        again = json.loads(first.ask("GET", "/v2/models/tiny/config").body)
+        assert again["max_batch_size"] == DEFAULT.max_batch_rows
+        assert "intra_op_thread_count" not in again["parameters"]
+        with pytest.raises(LoadTestError, match=r"the server does not take slots -1: .*count"):
+            servers.at(Setting(slots=-1))

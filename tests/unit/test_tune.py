@@ -1,6 +1,7 @@
 """Which settings are tried, in which order and for how long; what is recommended. No server runs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 from fastserve.cli.tune import by_rounds
 from fastserve.config import load_config
 from fastserve.loadtest.report import Machine
+from fastserve.loadtest.slo import Verdict
 from fastserve.loadtest.target import LoadTestError
 from fastserve.loadtest.tune import told
 from fastserve.loadtest.tune.halving import KEPT, affordable, cost_s, search, sizes
 from fastserve.loadtest.tune.space import DEFAULT, Setting, candidates
-from fastserve.loadtest.tune.trial import Outcome, chosen, configuration
+from fastserve.loadtest.tune.trial import Outcome, chosen, hopeless
+from fastserve.loadtest.tune.written import configuration
 from fastserve.repository.layout import ModelFiles
 
 S = 1_000_000_000
@@ -92,6 +95,20 @@ def test_as_many_as_the_budget_allows() -> None:
 
 def outcome(rate: float, latency_ms: float | None = 1.0, seconds: float = 1.0, **setting: int) -> Outcome:
     return Outcome(setting=Setting(**setting), seconds=seconds, rate=rate, latency_ms=latency_ms, runs=[])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (Verdict("p99=5ms", "latency", 5e6, 4e6, True), False),
+        (Verdict("p99=5ms", "latency", 5e6, 9e6, False), False),
+        (Verdict("p99=5ms", "latency", 5e6, 11e6, False), True),
+        (Verdict("p99=5ms", "latency", 5e6, None, False), True),
+        (Verdict("rate=100", "rate", 100, 1, False), False),
+    ],
+)
+def test_more_load_is_not_tried_where_less_took_far_too_long(verdict: Verdict, expected: bool) -> None:
+    assert hopeless(SimpleNamespace(verdicts=[verdict])) is expected  # type: ignore[arg-type]
 
 
 def test_what_is_clearly_better_than_the_defaults_is_recommended() -> None:

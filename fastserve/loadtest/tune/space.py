@@ -14,6 +14,9 @@ DELAY_SHARES = (0.0, 0.1, 0.25)
 
 MOST_WORKERS = 16
 
+MODEL_FIELDS = ("slots", "threads", "max_batch_rows", "max_queue_delay_us")
+"""What is set for the model; workers are the server's."""
+
 
 class Setting(Struct, frozen=True, kw_only=True):
     """One candidate, in the words of the configuration; the defaults are those of the server."""
