@@ -4,6 +4,7 @@ Thread: the one that starts the server, then the repository's, which reads the f
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ _BATCHING = Schema(
             "num_batch_threads": "Int64",
             "max_execution_batch_size": "Int64",
             "thread_pool_name": Unapplied("models share the threads of the server"),
-            "allowed_batch_sizes": Unapplied("a batch of any size runs as it is, nothing is padded"),
+            "allowed_batch_sizes": "repeated int64",
             "pad_variable_length_inputs": Unapplied("requests of different shapes are not padded to share a batch"),
             "enable_large_batch_splitting": Unapplied("a request larger than a batch is always split"),
             "mixed_priority_batching_policy": Unapplied("requests of higher priority always leave first"),
@@ -129,7 +130,21 @@ def read_batching(path: Path) -> tuple[dict[str, Any], list[str]]:
         values["max_queue_rows"] = batches * (max(given) if given else default)
     for name, value in values.items():
         bounded(values, name, value, notes, str(path))
+    if document.message.allowed_batch_sizes:
+        values["batch_sizes"] = _allowed_sizes(document, min(given, default=None))
     return values, notes
+
+
+def _allowed_sizes(document: Document, most: int | None) -> tuple[int, ...]:
+    """As upstream takes them: ascending, up to the largest batch. Raises ConfigError."""
+    sizes = tuple(document.message.allowed_batch_sizes)
+    if sizes[0] < 1 or any(one >= other for one, other in pairwise(sizes)):
+        raise document.error(("allowed_batch_sizes",), f"expected ascending sizes of at least 1, got {list(sizes)}")
+    if most is not None and sizes[-1] != most:
+        raise document.error(
+            ("allowed_batch_sizes",), f"expected the last to be the largest batch, {most}, got {sizes[-1]}"
+        )
+    return sizes
 
 
 def read_monitoring(path: Path) -> tuple[str | None, list[str]]:

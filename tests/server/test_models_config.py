@@ -84,7 +84,9 @@ def test_a_label_keeps_its_version_until_the_new_one_is_up(listed: Listed):
 
 def test_batching_and_monitoring_files_beside_it_and_what_is_not_applied(listed: Listed):
     listed.write("logging_config {}")
-    (listed.folder / "batching_parameters.txt").write_text("num_batch_threads { value: 3 }\nallowed_batch_sizes: 8")
+    (listed.folder / "batching_parameters.txt").write_text(
+        "num_batch_threads { value: 3 }\npad_variable_length_inputs: true"
+    )
     (listed.folder / "monitoring.config").write_text("prometheus_config { enable: true path: '/my/metrics' }")
     with ServerProcess(listed.file) as server:
         with wire(server) as one:
@@ -93,7 +95,7 @@ def test_batching_and_monitoring_files_beside_it_and_what_is_not_applied(listed:
         until(lambda: "/readyz" in server.output)
         assert "3 x 1" in server.output
         assert "models.config, line 1: model_config_list.config[0].logging_config is not applied" in server.output
-        assert "batching_parameters.txt, line 2: allowed_batch_sizes is not applied" in server.output
+        assert "batching_parameters.txt, line 2: pad_variable_length_inputs is not applied" in server.output
 
 
 def test_the_variables_of_tensorflow_servings_image(listed: Listed):

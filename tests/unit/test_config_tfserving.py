@@ -212,6 +212,8 @@ def test_a_batching_file_sets_what_it_means_here(tmp_path: Path):
         ("max_batch_size { value: 64 } max_execution_batch_size { value: 16 }", {"max_batch_rows": 16}),
         ("max_enqueued_batches { value: 10 }", {"max_queue_rows": 640}),
         ("batch_timeout_micros {}", {"max_queue_delay_us": 0}),
+        ("allowed_batch_sizes: 1 allowed_batch_sizes: 8", {"batch_sizes": (1, 8)}),
+        ("max_batch_size { value: 4 } allowed_batch_sizes: [2, 4]", {"max_batch_rows": 4, "batch_sizes": (2, 4)}),
         ("", {}),
     ],
 )
@@ -234,7 +236,6 @@ def test_batching_values_beyond_what_there_may_be_are_cut_and_said(tmp_path: Pat
     "field",
     [
         "thread_pool_name { value: 'x' }",
-        "allowed_batch_sizes: 1 allowed_batch_sizes: 8",
         "pad_variable_length_inputs: true",
         "enable_large_batch_splitting { value: true }",
     ],
@@ -252,6 +253,12 @@ def test_batching_that_does_not_apply_is_named(tmp_path: Path, field: str):
         ("max_batch_size { value: 0 }", "line 1: max_batch_size.value: expected at least 1, got 0"),
         ("batch_timeout_micros { value: -1 }", "line 1: batch_timeout_micros.value: expected at least 0, got -1"),
         ("max_batch_size: 3", 'line 1, column 17: expected "{", got 3'),
+        ("allowed_batch_sizes: 0", "allowed_batch_sizes: expected ascending sizes of at least 1, got [0]"),
+        ("allowed_batch_sizes: [4, 2]", "allowed_batch_sizes: expected ascending sizes of at least 1, got [4, 2]"),
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: [2, 4]",
+            "allowed_batch_sizes: expected the last to be the largest batch, 8, got 4",
+        ),
         ("max_batchsize { value: 3 }", "unknown field; did you mean max_batch_size?"),
     ],
 )
