@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 START_WITHIN_S = 120.0
-END_WITHIN_S = 20.0
+END_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.05
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 LOOK_EVERY_S = 0.01
 
 

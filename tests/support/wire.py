@@ -8,7 +8,7 @@ from typing import Self
 
 from msgspec import Struct
 
-ANSWER_WITHIN_S = 20.0
+ANSWER_WITHIN_S = 60.0
 RECEIVE_BYTES = 65536
 
 

@@ -16,7 +16,7 @@ from fastserve.store.order import SEQ_STEP
 from fastserve.store.recovery import adopt
 from fastserve.store.writer import Writer
 
-WITHIN_S = 20
+WITHIN_S = 60
 
 
 class Outcomes:

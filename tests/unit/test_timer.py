@@ -10,7 +10,7 @@ import pytest
 from fastserve.clock import monotonic_ns
 from fastserve.engine.timer import Timer
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 MS = 1_000_000
 
 
