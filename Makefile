@@ -88,8 +88,8 @@ audit: .make/wheel
 wheel: .make/wheel
 	@ls -1 dist/*.whl
 
-ext: .make/test
-	@mkdir -p build; flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
+ext: .make/builders
+	@flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
 
 clean:
 	rm -rf .venv .make build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
@@ -121,8 +121,7 @@ $(BIN)/python:
 	@touch $@
 
 .make/editable: pyproject.toml setup.py .make/builders
-	@echo "installing the package into .venv (compiles the native code, about a minute) ..."
-	@flock build/.lock $(PIP) --no-build-isolation --no-deps -e .
+	@flock build/.lock env FASTSERVE_COMPILED=1 $(PIP) --no-build-isolation --no-deps -e .
 	@rm -f .make/demo; touch $@
 
 # Most of it is never imported, so it is not compiled to bytecode here.
@@ -145,6 +144,7 @@ $(BIN)/python:
 	@$(PIP) -r <($(NEEDED) bench)
 	@touch $@
 
-.make/ext: $(NATIVE) .make/editable
-	flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
+.make/ext: $(NATIVE) .make/builders
+	@echo "compiling the native code, about a minute ..."
+	@flock build/.lock $(BIN)/python setup.py -q build_ext --inplace
 	@touch $@

@@ -1,6 +1,7 @@
 """Builds every `ext/<name>.pyx` as `fastserve._ext.<name>`; everything else is in pyproject.toml.
 
-FASTSERVE_SANITIZE=1 builds with AddressSanitizer and UBSan (see `make sanitize`).
+FASTSERVE_SANITIZE=1 builds with AddressSanitizer and UBSan (see `make sanitize`). FASTSERVE_COMPILED=1 takes what
+`build_ext --inplace` made as it is: an editable install would compile all of it once more, in a folder of its own.
 """
 
 import os
@@ -13,6 +14,7 @@ from setuptools import Extension, setup
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
 RELEASE = ["-O3", "-fvisibility=hidden"]
 
+compiled = os.environ.get("FASTSERVE_COMPILED") == "1"
 sanitized = os.environ.get("FASTSERVE_SANITIZE") == "1"
 flags = SANITIZE if sanitized else RELEASE
 link = SANITIZE if sanitized else ["-static-libstdc++", "-static-libgcc", "-s"]
@@ -32,7 +34,9 @@ def extension(source: Path) -> Extension:
 
 
 setup(
-    ext_modules=cythonize(
+    ext_modules=[]
+    if compiled
+    else cythonize(
         [extension(source) for source in sorted(Path("ext").glob("*.pyx"))],
         build_dir="build/cython",
         include_path=["ext"],
