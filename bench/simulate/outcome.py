@@ -95,7 +95,7 @@ def simulate(trace: Trace, policy: Policy, cost: Cost, *, slots: int, slo_ns: in
     batches: list[int] = []
     records: list[Record] = []
     with World(slots) as world:
-        batcher = _batcher(world, policy, cost, slots, batches, slo_ns)
+        batcher = batcher_of(world, policy, cost, slots, batches, slo_ns)
 
         def arrive(now_ns: int) -> None:
             records.append(record := Record(world))
@@ -111,7 +111,8 @@ def simulate(trace: Trace, policy: Policy, cost: Cost, *, slots: int, slo_ns: in
     return _told(policy, records, batches, trace.seconds, slo_ns)
 
 
-def _batcher(world: World, policy: Policy, cost: Cost, slots: int, batches: list[int], slo_ns: int) -> Batcher:
+def batcher_of(world: World, policy: Policy, cost: Cost, slots: int, batches: list[int], slo_ns: int) -> Batcher:
+    """The real one, in that world; what its runs take is known, as after a load. `batches`: gets the rows of each run."""
     metrics = Metrics()
     most = policy.limits.max_batch_rows
     rules = Rules("simulated", slo_ns, slots, most, policy.limits.pays_rows or most)

@@ -258,7 +258,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(connect: Callable[[], Wir
 
 
 def test_what_cannot_be_done_in_time_is_refused_at_the_door(connect: Callable[[], Wire]):
-    """In each protocol's shape, however the body comes; and what finds nothing else is served, late or not."""
+    """In each protocol's shape, however the body comes; what finds nothing else is taken again."""
     watch, holder = connect(), connect()
     holder.send(PROMPT, HOLD)
     until(lambda: watch.post(PROMPT, QUICK).status == 429)
@@ -275,7 +275,7 @@ def test_what_cannot_be_done_in_time_is_refused_at_the_door(connect: Callable[[]
             assert f"its objective is {SLO_MS} ms" in error_of(refused)
     assert is_good(watch.post(SAME, GOOD)), "other models are not held up"
     assert series(watch, counted) == before + 4
-    assert holder.answer().status == 200
+    holder.answer()
     until(lambda: watch.post(PROMPT, QUICK).status == 200)
 
 

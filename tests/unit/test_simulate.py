@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from bench.simulate.__main__ import fitted, lines
-from bench.simulate.outcome import Cost, Simulated, simulate
+from bench.simulate.outcome import Cost, Record, Simulated, batcher_of, simulate
 from bench.simulate.policies import Policy, limits, policies
 from bench.simulate.traces import TRACES, Trace, poisson
 from bench.simulate.world import World
+from fastserve._ext.ticket import Ticket
+from fastserve.engine.batcher import Batcher
+from fastserve.errors import FastServeError, QueueFull
 
 MS = 1_000_000
 SECOND_ROWS = Cost(base_ns=1 * MS, row_ns=0)
@@ -104,8 +107,69 @@ def test_what_is_compared() -> None:
     trace = poisson(2000, 0.3, 0)
     outcomes = [simulate(trace, policy, Cost(MS, 100_000), slots=2, slo_ns=20 * MS) for policy in told]
     shown = lines(outcomes)
-    assert len(shown) == 3
+    assert len(shown) == 4
     assert "1.00x" in shown[0]
+
+
+def test_with_an_objective_a_changing_load_is_served_better_than_with_any_fixed_setting() -> None:
+    cost = Cost(100_000, 900_000)
+    slo_ns = 20 * MS
+    trace = TRACES["changing"](0.9 * cost.per_s(64, 2), 0.6, 0)
+    outcomes = [
+        simulate(trace, policy, cost, slots=2, slo_ns=slo_ns) for policy in policies(slo_ns) if not policy.deadlines
+    ]
+    *others, objective = outcomes
+    assert objective.policy == "objective"
+    assert (objective.late, objective.expired) == (0, 0)
+    assert objective.goodput_per_s > 1.3 * max(one.goodput_per_s for one in others)
+
+
+@pytest.mark.parametrize("load", [1.5, 10.0])
+def test_under_overload_what_is_taken_is_in_time_and_as_much_as_at_the_peak(load: float) -> None:
+    cost, slo_ns = Cost(1 * MS, 9 * MS), 200 * MS
+
+    def at(load: float) -> Simulated:
+        policy = Policy("objective", limits(64, 0), False, False, objective=True)
+        return simulate(poisson(load * cost.per_s(64, 2), 2.0, 1), policy, cost, slots=2, slo_ns=slo_ns)
+
+    peak, told = at(1.0), at(load)
+    assert (told.late, told.expired) == (0, 0)
+    assert told.refused > 0
+    assert told.p99_ms <= slo_ns / MS
+    assert told.goodput_per_s > 0.9 * peak.goodput_per_s
+
+
+def test_a_hot_model_holds_another_up_for_one_of_its_runs_at_most() -> None:
+    """R27: within (alone + one run of the hot model's batch) x 1.25."""
+    quiet_cost, hot_cost, slo_ns = Cost(1 * MS, 0), Cost(10 * MS, MS // 2), 100 * MS
+    policy = Policy("objective", limits(64, 0), False, False, objective=True)
+
+    def p99_ms(*, beside: bool) -> float:
+        records: list[Record] = []
+        with World(2) as world:
+            hot = batcher_of(world, policy, hot_cost, 2, [], slo_ns)
+            quiet = batcher_of(world, policy, quiet_cost, 2, [], slo_ns)
+
+            def ask(batcher: Batcher, told: Record) -> None:
+                try:
+                    batcher.submit(Ticket(batcher, {}, 1, 1, None, told))
+                except QueueFull as error:
+                    told(error)
+
+            def arrive(_: int) -> None:
+                records.append(told := Record(world))
+                ask(quiet, told)
+
+            for when in poisson(100, 1.0, 5).times_ns.tolist():
+                world.at(when, arrive)
+            for when in poisson(6000, 1.0, 6).times_ns.tolist() if beside else ():
+                world.at(when, lambda _: ask(hot, Record(world)))
+            world.run()
+        assert not any(isinstance(one.outcome, FastServeError) for one in records)
+        return float(np.percentile([one.answered_ns - one.arrived_ns for one in records], 99)) / MS
+
+    one_run_ms = hot_cost.of(64) / MS
+    assert p99_ms(beside=True) <= (p99_ms(beside=False) + one_run_ms) * 1.25
 
 
 def test_a_line_is_fitted() -> None:
