@@ -16,7 +16,10 @@ SHAPE: Schema = list_of(SIZE)
 INPUT: Schema = object_of(
     {"name": STRING, "shape": SHAPE, "datatype": DATATYPE},
     {
-        "data": {"description": "The numbers, nested or flat; left out where they follow the JSON in binary."},
+        "data": {
+            "description": "The numbers or texts, nested or flat; left out where they follow the JSON in binary. What is"
+            ' no text may be sent as `{"b64": "..."}`.'
+        },
         "parameters": object_of(
             {},
             {
@@ -111,6 +114,10 @@ STATS: Schema = object_of(
                     "execution_count": NATURAL,
                     "inference_stats": {"type": "object", "additionalProperties": TOOK},
                     "batch_stats": list_of(object_of({"batch_size": NATURAL})),
+                    "memory_usage": list_of(
+                        object_of({"type": STRING, "id": NATURAL, "byte_size": NATURAL}),
+                        "an estimate: bytes of the version's files, weights included, times workers",
+                    ),
                 }
             )
         )
