@@ -13,6 +13,7 @@ from tests.support import models, slow_models
 from tests.support.served import ENDLESS, FASTSERVE, LONG, PATIENT, Load, health, wire, workers_of
 from tests.support.server import ServerProcess, free_port
 from tests.support.shelf import times
+from tests.support.streams import streaming
 from tests.support.waiting import WITHIN_S, until
 from tests.support.wire import Wire
 
@@ -40,6 +41,17 @@ def test_under_load_nothing_that_came_before_the_signal_fails(folder: Path, inte
             server.process.send_signal(ending)
             assert server.process.wait(WITHIN_S) == 0, server.output
         assert [why for sent, why in load.failed if sent < signalled] == []
+        assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("interface", ["rsgi", "asgi"])
+def test_streams_of_http_2_that_came_before_the_signal_are_answered(folder: Path, interface: str):
+    with ServerProcess(str(folder), "--interface", interface) as server:
+        with streaming(server, connections=4, streams=4) as clients:
+            signalled = time.monotonic()
+            server.process.terminate()
+            assert server.process.wait(WITHIN_S) == 0, server.output
+        assert [why for one in clients for sent, why in one.failed if sent < signalled] == []
         assert "Traceback" not in server.output
 
 
