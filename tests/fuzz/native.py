@@ -47,13 +47,17 @@ def build(target: str, folder: Path) -> Path:
 
 
 def replay(
-    target: str, folder: Path, files: Sequence[Path], folder_of_sources: Path = HERE
+    target: str, folder: Path, files: Sequence[Path], folder_of_sources: Path = HERE, threads: bool = False
 ) -> "subprocess.CompletedProcess[str]":
-    """The target over these files, built by whichever compiler there is, under the sanitizers."""
+    """The target over these files, built by whichever compiler there is, under the sanitizers.
+
+    `threads`: on several at once, under ThreadSanitizer.
+    """
     program = folder / target
     gxx = shutil.which("g++")
     command = [gxx] if gxx is not None else [shutil.which("clang++") or "c++", *CLANG]
-    sources = [folder_of_sources / f"{target}.cpp", HERE / "replay.cpp"]
-    subprocess.run([*command, *FLAGS, "-O0", WITHOUT, *sources, "-o", program], check=True)
+    sources = [folder_of_sources / f"{target}.cpp", HERE / ("threads.cpp" if threads else "replay.cpp")]
+    sanitizers = ["-fsanitize=thread", "-pthread"] if threads else [WITHOUT]
+    subprocess.run([*command, *FLAGS, "-O0", *sanitizers, *sources, "-o", program], check=True)
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "LD_PRELOAD": ""}
     return subprocess.run([program, *files], check=False, capture_output=True, text=True, env=environment)

@@ -1,5 +1,6 @@
 """What fuzzers have found so far, tried again: each kept input through its target, the native ones under the sanitizers."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,36 @@ def test_kernels_under_the_sanitizers(target: str, tmp_path: Path):
         files[-1].write_bytes(data)
     ended = native.replay(target, tmp_path, files)
     assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+ON_THREADS = native.TARGETS if os.environ.get("FASTSERVE_TEST_THREADS") else ("strings",)
+"""Compiling the others takes ten seconds."""
+
+
+@pytest.mark.parametrize("target", ON_THREADS)
+def test_kernels_on_many_threads(target: str, tmp_path: Path):
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("takes a C++ compiler")
+    files = []
+    for name, data in inputs(target).items():
+        files.append(tmp_path / name)
+        files[-1].write_bytes(data)
+    ended = native.replay(target, tmp_path, files, threads=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def test_threads_that_share_badly_would_be_seen(tmp_path: Path):
+    source = tmp_path / "shared.cpp"
+    source.write_text(
+        "#include <cstdint>\n#include <cstddef>\nstatic size_t seen = 0;\n"
+        'extern "C" int LLVMFuzzerTestOneInput(const uint8_t*, size_t size) { seen += size; return 0; }\n'
+    )
+    files = [tmp_path / str(number) for number in range(50)]
+    for file in files:
+        file.write_bytes(b"x")
+    ended = native.replay("shared", tmp_path, files, folder_of_sources=tmp_path, threads=True)
+    assert ended.returncode != 0
+    assert "data race" in ended.stderr
 
 
 def test_a_broken_kernel_would_be_seen(tmp_path: Path):

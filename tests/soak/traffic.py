@@ -38,6 +38,8 @@ class Traffic:
         self.address = (server.host, server.port)
         self.over = over
         self.done = 0
+        self.held_up = 0
+        """How often the machine kept it waiting so long that its connection may have ended for that."""
         self.wrong: list[str] = []
         self._thread = threading.Thread(target=self._run, name=type(self).__name__)
 
@@ -88,8 +90,14 @@ class Asking(Traffic):
             self._wire.close()
             self._wire = Wire(self.address)
         call = self._calls[self.done % len(self._calls)]
-        wanted = call()
-        answer = self._wire.answer()
+        try:
+            wanted = call()
+            answer = self._wire.answer()
+        except OSError:
+            if time.perf_counter() - self._answered <= IDLE_S:
+                raise
+            self.held_up += 1
+            return
         self._answered = time.perf_counter()
         self.times.append((began, self._answered - began))
         if answer.status != 200 or wanted not in answer.body:

@@ -78,8 +78,13 @@ def look(pid: int, began: float) -> Sample:
 
 
 def slope_per_hour(samples: Sequence[Sample]) -> float:
-    """Of memory, by least squares over what follows the settling."""
+    """Of memory, by least squares over what follows the settling.
+
+    The compactor comes and goes, a process of 80 MB: it is left out, with the moments at which it was there.
+    """
     settled = _settled(samples)
+    fewest = min((one.processes for one in settled), default=0)
+    settled = [one for one in settled if one.processes == fewest]
     if len(settled) < 3:
         return 0.0
     slope, _ = np.polyfit([one.at_s for one in settled], [one.memory_mb for one in settled], 1)
