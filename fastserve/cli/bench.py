@@ -4,20 +4,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
-from fastserve.errors import ConfigError
+from fastserve.cli.load_options import (
+    MAX_CONNECTIONS,
+    Header,
+    Numbers,
+    Objectives,
+    Time,
+    bar,
+    console_for,
+    inputs_of,
+    made_inputs,
+    write,
+    written,
+)
 from fastserve.loadtest import page, specs, table, target
 from fastserve.loadtest.drive import SECOND_NS, Level, Moment, Watch
 from fastserve.loadtest.report import Report
-from fastserve.loadtest.session import SWEEP_CONNECTIONS, Inputs, Session, prepare
-from fastserve.loadtest.slo import parse_duration, parse_objectives
+from fastserve.loadtest.session import SWEEP_CONNECTIONS, Session, prepare
 
 EXAMPLES = """
 \b
@@ -30,88 +38,8 @@ Examples:
   fastserve bench http://127.0.0.1:9000/predict --protocol http --data body.json    # any other server
 """
 
-MAX_CONNECTIONS = 50_000
 MAX_RATE = 10_000_000.0
 DEFAULT_CONCURRENCY = (1, 16, 64)
-PRINTED_COLUMNS = 120
-
-
-class Numbers(click.ParamType[Any]):
-    """Numbers with commas between."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type, most: float) -> None:
-        self._kind = kind
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As a tuple; what is none, or out of bounds, is wrong usage."""
-        try:
-            numbers = tuple(self._kind(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"expected numbers as in 1,16,64, got {value!r}", param, ctx)
-        if not all(0 < number <= self._most for number in numbers):
-            self.fail(f"expected numbers above 0 and up to {self._most:,.0f}, got {value!r}", param, ctx)
-        return numbers
-
-
-class Time(click.ParamType[Any]):
-    """`500us`, `10s`, in ns."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """In ns, a day at most."""
-        try:
-            ns = parse_duration(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
-        if ns > 86_400 * SECOND_NS:
-            self.fail("expected a day at most", param, ctx)
-        return ns
-
-
-class Objectives(click.ParamType[Any]):
-    """`p99=5ms,errors=1%`."""
-
-    name = "objectives"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As objectives."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return parse_objectives(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Header(click.ParamType[Any]):
-    """`Name: value`."""
-
-    name = "header"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Name and value."""
-        name, colon, text = value.partition(":")
-        fits = colon and name and all(33 <= ord(one) < 127 for one in name)
-        if not fits or not all(32 <= ord(one) < 256 or one == "\t" for one in text):
-            self.fail(f"expected a header as in 'X-API-Key: secret', got {value!r}", param, ctx)
-        return name, text.strip()
-
-
-class Dimension(click.ParamType[Any]):
-    """`seq=128`."""
-
-    name = "name=size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Name and size."""
-        name, _, size = value.rpartition("=")
-        if not name or not size.isdecimal():
-            self.fail(f"expected a free dimension and its size as in seq=128 or ids.1=128, got {value!r}", param, ctx)
-        return name, int(size)
 
 
 @click.command(epilog=EXAMPLES, short_help="Load a running server and measure it.")
@@ -170,29 +98,10 @@ class Dimension(click.ParamType[Any]):
     show_default=True,
     help="That send; one is enough for most servers.",
 )
-@click.option("--rows", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="In each request.")
-@click.option(
-    "--dim",
-    "dims",
-    type=Dimension(),
-    multiple=True,
-    help="Size of a free dimension, by its name or INPUT.AXIS.  [default: 1] Repeatable.",
-)
-@click.option(
-    "--integers-below",
-    type=click.IntRange(1, 1 << 31),
-    default=2,
-    show_default=True,
-    help="Made-up integers are below this: vocabularies differ.",
-)
 @click.option(
     "--bodies", type=click.IntRange(1, 100_000), default=8, show_default=True, help="Different bodies, sent in turn."
 )
-@click.option(
-    "--data",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What to send: JSON as it is, .jsonl (a body a line), .npy or .npz (rows), any file with --protocol http.",
-)
+@made_inputs
 @click.option("--content-type", help="Of --data.  [default: application/json]")
 @click.option("--path", help="Send there instead of to the protocol's path.")
 @click.option(
@@ -216,14 +125,7 @@ class Dimension(click.ParamType[Any]):
     help="Objectives as in p99=5ms,errors=1%,rate=1000; exit code 1 where one is missed.",
 )
 @click.option("--sweep", is_flag=True, help="Find the highest rate that meets --slo.")
-@click.option("--seed", type=click.IntRange(0, 1 << 62), default=0, show_default=True, help="Of inputs and arrivals.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="Write everything there; - is standard output.",
-)
-@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write a page with curves there.")
+@written
 def command(url: str, **given: Any) -> None:
     """Load the server at URL, and print rate, latencies, errors and batch sizes.
 
@@ -243,7 +145,14 @@ def command(url: str, **given: Any) -> None:
         timeout_s=given["timeout_s"],
         env=os.environ,
     )
-    inputs = inputs_of(given)
+    inputs = inputs_of(
+        given,
+        version=given["model_version"],
+        path=given["path"],
+        content_type=given["content_type"],
+        bodies=given["bodies"],
+        keep_alive=not given["no_keepalive"],
+    )
     load = prepare(reached, inputs)
     console = console_for(given["json_file"])
     with shown(console) as watch:
@@ -258,16 +167,8 @@ def command(url: str, **given: Any) -> None:
             pass  # between two levels: those that were measured are told
     report = session.report()
     tell(console, report)
-    write(report, given["json_file"], given["html_file"])
+    write(given, report, lambda: page.page(report))
     sys.exit(exit_code(report))
-
-
-def console_for(json_file: str | None) -> Console:
-    """Standard output, or standard error where that is for JSON; as wide as the table where nobody looks."""
-    console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PRINTED_COLUMNS
-    return console
 
 
 def levels_of(given: dict[str, Any]) -> list[Level]:
@@ -294,29 +195,10 @@ def levels_of(given: dict[str, Any]) -> list[Level]:
     return [Level(connections=count, **common) for count in given["concurrency"] or DEFAULT_CONCURRENCY]
 
 
-def inputs_of(given: dict[str, Any]) -> Inputs:
-    """What to send."""
-    return Inputs(
-        protocol=given["protocol"],
-        model=given["model"],
-        version=given["model_version"],
-        path=given["path"],
-        data=given["data"],
-        content_type=given["content_type"],
-        rows=given["rows"],
-        dims=dict(given["dims"]),
-        integers_below=given["integers_below"],
-        bodies=given["bodies"],
-        keep_alive=not given["no_keepalive"],
-        seed=given["seed"],
-    )
-
-
 @contextmanager
 def shown(console: Console) -> Iterator[Watch]:
     """A bar while it runs, where somebody sees it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bar(console) as progress:
         task = progress.add_task("starting", total=1.0, told="")
 
         def watch(moment: Moment) -> None:
@@ -340,19 +222,6 @@ def tell(console: Console, report: Report) -> None:
     else:
         for line in (line for run in report.runs for line in table.verdict_lines(run)):
             console.print(line)
-
-
-def write(report: Report, json_file: str | None, html_file: str | None) -> None:
-    """The files that were asked for. Raises ConfigError."""
-    try:
-        if json_file:
-            encoded = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
-            with click.open_file(json_file, "wb") as file:
-                file.write(encoded)
-        if html_file:
-            Path(html_file).write_text(page.page(report), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
 
 
 def exit_code(report: Report) -> int:

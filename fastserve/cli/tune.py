@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
-from fastserve.cli.bench import MAX_CONNECTIONS, Dimension, Numbers, Objectives, Time, console_for
+from fastserve.cli.load_options import (
+    MAX_CONNECTIONS,
+    Numbers,
+    Objectives,
+    Time,
+    bar,
+    console_for,
+    inputs_of,
+    made_inputs,
+    write,
+    written,
+)
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError
 from fastserve.loadtest import page, specs
 from fastserve.loadtest.drive import SECOND_NS
 from fastserve.loadtest.report import machine
-from fastserve.loadtest.session import Inputs
 from fastserve.loadtest.slo import Objective
 from fastserve.loadtest.target import LoadTestError
 from fastserve.loadtest.tune import sheet, told
@@ -61,24 +69,7 @@ DELAY_WITHOUT_LATENCY_NS = 10_000_000
     show_default=True,
     help="What to speak.",
 )
-@click.option("--rows", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="In each request.")
-@click.option(
-    "--dim",
-    "dims",
-    type=Dimension(),
-    multiple=True,
-    help="Size of a free dimension, by its name or INPUT.AXIS.  [default: 1] Repeatable.",
-)
-@click.option(
-    "--integers-below",
-    type=click.IntRange(1, 1 << 31),
-    default=2,
-    show_default=True,
-    help="Made-up integers are below this.",
-)
-@click.option(
-    "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to send, as for bench."
-)
+@made_inputs
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -87,14 +78,7 @@ DELAY_WITHOUT_LATENCY_NS = 10_000_000
     help="Where to write the configuration.",
 )
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-@click.option("--seed", type=click.IntRange(0, 1 << 62), default=0, show_default=True, help="Of inputs.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="Write every measurement there; - is standard output.",
-)
-@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write a page with curves there.")
+@written
 def command(path: Path, **given: Any) -> None:
     """Serve MODEL with many settings on this machine, drive each, and write the best as a configuration.
 
@@ -109,7 +93,8 @@ def command(path: Path, **given: Any) -> None:
     tuning = tune(path, given)
     console = console_for(given["json_file"])
     console.print(sheet.results(tuning.rounds))
-    write(tuning, given)
+    write_configuration(given["out"], tuning.configuration)
+    write(given, tuning, lambda: sheet.page(tuning))
     for line in tuning.configuration.splitlines():
         if line.startswith("#"):
             console.print(line.removeprefix("# "), markup=False)
@@ -126,7 +111,7 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
     with Servers(model) as servers:
         bench = Bench(
             servers=servers,
-            inputs=inputs_of(given, model.name),
+            inputs=inputs_of(given, model=model.name),
             objectives=given["slo"],
             levels=tuple(sorted(levels)),
             timeout_s=30.0,
@@ -155,25 +140,11 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
     )
 
 
-def inputs_of(given: dict[str, Any], model: str) -> Inputs:
-    """What is sent to each candidate."""
-    return Inputs(
-        protocol=given["protocol"],
-        model=model,
-        data=given["data"],
-        rows=given["rows"],
-        dims=dict(given["dims"]),
-        integers_below=given["integers_below"],
-        seed=given["seed"],
-    )
-
-
 def tried_within(bench: Bench, given: dict[str, Any], console: Console) -> list[list[Outcome]]:
     """Every round's outcomes, best first; what Ctrl-C left."""
     settings = candidates(len(os.sched_getaffinity(0)), latency_limit_ns(given["slo"]))
     done: list[Outcome] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bar(console) as progress:
         task = progress.add_task("the defaults", total=given["budget"] / 1e9, told="")
         started = time.monotonic()
 
@@ -220,14 +191,9 @@ def latency_limit_ns(objectives: tuple[Objective, ...]) -> float:
     return min(limits, default=DELAY_WITHOUT_LATENCY_NS)
 
 
-def write(tuning: Tuning, given: dict[str, Any]) -> None:
-    """The files. Raises ConfigError."""
+def write_configuration(file: Path, text: str) -> None:
+    """Raises ConfigError."""
     try:
-        given["out"].write_text(tuning.configuration, encoding="utf-8")
-        if given["json_file"]:
-            with click.open_file(given["json_file"], "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(tuning)) + b"\n")
-        if given["html_file"]:
-            Path(given["html_file"]).write_text(sheet.page(tuning), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
