@@ -25,7 +25,7 @@ from fastserve.cli.load_options import (
 from fastserve.loadtest import page, specs, table, target
 from fastserve.loadtest.drive import SECOND_NS, Level, Moment, Watch
 from fastserve.loadtest.report import Report
-from fastserve.loadtest.session import SWEEP_CONNECTIONS, Session, prepare
+from fastserve.loadtest.session import SWEEP_CONNECTIONS, Inputs, Session, prepare
 
 EXAMPLES = """
 \b
@@ -145,14 +145,7 @@ def command(url: str, **given: Any) -> None:
         timeout_s=given["timeout_s"],
         env=os.environ,
     )
-    inputs = inputs_of(
-        given,
-        version=given["model_version"],
-        path=given["path"],
-        content_type=given["content_type"],
-        bodies=given["bodies"],
-        keep_alive=not given["no_keepalive"],
-    )
+    inputs = all_inputs_of(given)
     load = prepare(reached, inputs)
     console = console_for(given["json_file"])
     with shown(console) as watch:
@@ -193,6 +186,18 @@ def levels_of(given: dict[str, Any]) -> list[Level]:
     if given["rate"]:
         return [Level(connections=given["connections"], rate=rate, **common) for rate in given["rate"]]
     return [Level(connections=count, **common) for count in given["concurrency"] or DEFAULT_CONCURRENCY]
+
+
+def all_inputs_of(given: dict[str, Any]) -> Inputs:
+    """What to send."""
+    return inputs_of(
+        given,
+        version=given["model_version"],
+        path=given["path"],
+        content_type=given["content_type"],
+        bodies=given["bodies"],
+        keep_alive=not given["no_keepalive"],
+    )
 
 
 @contextmanager
