@@ -18,9 +18,9 @@ from fastserve.cli.load_options import (
     bar,
     console_for,
     inputs_of,
-    made_inputs,
+    with_files,
+    with_inputs,
     write,
-    written,
 )
 from fastserve.loadtest import page, specs, table, target
 from fastserve.loadtest.drive import SECOND_NS, Level, Moment, Watch
@@ -101,7 +101,7 @@ DEFAULT_CONCURRENCY = (1, 16, 64)
 @click.option(
     "--bodies", type=click.IntRange(1, 100_000), default=8, show_default=True, help="Different bodies, sent in turn."
 )
-@made_inputs
+@with_inputs
 @click.option("--content-type", help="Of --data.  [default: application/json]")
 @click.option("--path", help="Send there instead of to the protocol's path.")
 @click.option(
@@ -125,7 +125,7 @@ DEFAULT_CONCURRENCY = (1, 16, 64)
     help="Objectives as in p99=5ms,errors=1%,rate=1000; exit code 1 where one is missed.",
 )
 @click.option("--sweep", is_flag=True, help="Find the highest rate that meets --slo.")
-@written
+@with_files
 def command(url: str, **given: Any) -> None:
     """Load the server at URL, and print rate, latencies, errors and batch sizes.
 

@@ -99,7 +99,7 @@ class Dimension(click.ParamType[Any]):
         return name, int(size)
 
 
-def made_inputs(command: Command) -> Command:
+def with_inputs(command: Command) -> Command:
     """Adds the options that say what requests hold."""
     for option in reversed(
         (
@@ -134,7 +134,7 @@ def made_inputs(command: Command) -> Command:
     return command
 
 
-def written(command: Command) -> Command:
+def with_files(command: Command) -> Command:
     """Adds the options that say where everything is written."""
     html = click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write a page with curves there.")
     json = click.option(

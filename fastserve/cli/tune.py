@@ -19,9 +19,9 @@ from fastserve.cli.load_options import (
     bar,
     console_for,
     inputs_of,
-    made_inputs,
+    with_files,
+    with_inputs,
     write,
-    written,
 )
 from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError
@@ -69,7 +69,7 @@ DELAY_WITHOUT_LATENCY_NS = 10_000_000
     show_default=True,
     help="What to speak.",
 )
-@made_inputs
+@with_inputs
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -78,7 +78,7 @@ DELAY_WITHOUT_LATENCY_NS = 10_000_000
     help="Where to write the configuration.",
 )
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-@written
+@with_files
 def command(path: Path, **given: Any) -> None:
     """Serve MODEL with many settings on this machine, drive each, and write the best as a configuration.
 

@@ -165,5 +165,5 @@ def request_bytes(target: Target, sent: Sent, *, keep_alive: bool) -> bytes:
     given = [*sent.headers, *target.headers]
     names = {name.lower() for name, _ in given}
     lines = [f"{name}: {value}" for name, value in [*(one for one in ours if one[0].lower() not in names), *given]]
-    head = "\r\n".join([f"{sent.method} {target.path}{sent.path} HTTP/1.1", *lines, "", ""])
+    head = "\r\n".join([f"{sent.method} {target.path + sent.path or '/'} HTTP/1.1", *lines, "", ""])
     return head.encode("latin-1") + sent.body

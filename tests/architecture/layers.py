@@ -89,6 +89,8 @@ CLICK_DECORATORS = {
     "click.option",
     "click.pass_context",
     "with_settings",
+    "with_inputs",
+    "with_files",
 }
 """In `cli/`: they describe the command below them; which commands there are stands in a table."""
 

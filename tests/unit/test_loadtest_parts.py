@@ -111,6 +111,10 @@ def test_a_request_is_http_and_given_headers_win() -> None:
     ])  # fmt: skip
 
 
+def test_a_url_without_a_path_means_the_root() -> None:
+    assert bodies.request_bytes(target(path=""), Sent("", b""), keep_alive=True).startswith(b"POST / HTTP/1.1\r\n")
+
+
 def test_files_become_bodies(tmp_path: Path) -> None:
     def written(name: str, data: bytes) -> Path:
         (tmp_path / name).write_bytes(data)
