@@ -259,9 +259,16 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(connect: Callable[[], Wir
 
 def test_what_cannot_be_done_in_time_is_refused_at_the_door(connect: Callable[[], Wire]):
     """In each protocol's shape, however the body comes; what finds nothing else is taken again."""
-    watch, holder = connect(), connect()
-    holder.send(PROMPT, HOLD)
-    until(lambda: watch.post(PROMPT, QUICK).status == 429)
+    watch = connect()
+
+    def held() -> bool:
+        """Whether a run that takes seconds is under way: on a busy machine it may be late before it begins."""
+        holding.append(connect())
+        holding[-1].send(PROMPT, b'{"instances": [300000]}')
+        return any(watch.post(PROMPT, QUICK).status == 429 for _ in range(3))
+
+    holding: list[Wire] = []
+    until(held)
     counted = 'fastserve_objective_requests_total{model="prompt",outcome="refused"}'
     before = series(watch, counted)
     v2 = b'{"inputs": [{"name": "steps", "datatype": "INT64", "shape": [1], "data": [1]}]}'
@@ -275,8 +282,9 @@ def test_what_cannot_be_done_in_time_is_refused_at_the_door(connect: Callable[[]
             assert f"its objective is {SLO_MS} ms" in error_of(refused)
     assert is_good(watch.post(SAME, GOOD)), "other models are not held up"
     assert series(watch, counted) == before + 4
-    holder.answer()
-    until(lambda: watch.post(PROMPT, QUICK).status == 200)
+    for one in holding:  # whose runs are ended, since nobody waits for them
+        one.close()
+    until(lambda: watch.post(PROMPT, QUICK).status != 429)
 
 
 # --- connections

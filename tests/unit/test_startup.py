@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.config import ServerConfig
+from fastserve.config import ModelConfig, ServerConfig
 from fastserve.engine.engine import Line
 from fastserve.engine.load import Loaded
 from fastserve.engine.plan import Plan
@@ -18,10 +18,11 @@ class FakeLease:
 
     version = 3
 
-    def __init__(self, inputs: int = 1, batching: Batching | None = None) -> None:
+    def __init__(self, inputs: int = 1, batching: Batching | None = None, **config: Any) -> None:
         specs = tuple(TensorSpec(f"x{i}", DType.FLOAT, (-1, 4), ("rows", "")) for i in range(inputs))
         self.signature = Signature(specs, (TensorSpec("y", DType.INT64, (-1,)), TensorSpec("z", DType.STRING, ())))
         self.batching = batching or Batching(batchable=True, reason="")
+        self.config = ModelConfig(name="m", **config)
 
 
 class FakeEngine:
@@ -114,6 +115,13 @@ def test_very_many_inputs_are_counted() -> None:
 def test_why_rows_do_not_share_a_run_is_said() -> None:
     lease = FakeLease(batching=Batching(batchable=False, reason="the first axis is fixed"))
     assert model_row(loaded("a", lease)).batch == "no: the first axis is fixed"
+
+
+def test_the_objective_and_the_allowed_sizes_are_said():
+    row = model_row(loaded("a", FakeLease(slo_ms=20.0, batch_sizes=(1, 4))))
+    assert (row.objective, row.batch) == ("20 ms", "yes: 1, 4")
+    row = model_row(loaded("a"))
+    assert (row.objective, row.batch) == ("", "yes")
 
 
 def test_what_did_not_load_is_a_line_too() -> None:
