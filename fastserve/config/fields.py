@@ -15,6 +15,7 @@ from fastserve.config.auth import AuthConfig
 from fastserve.config.origin import Origin
 from fastserve.config.prediction_log import Fraction, LogConfig
 from fastserve.config.queueing import QueuePolicyConfig
+from fastserve.config.warming import WarmupConfig
 
 PATH_FIELD = {"path": True}
 
@@ -173,26 +174,6 @@ class TensorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     where: Annotated[str, Meta(description="Where that is said, for messages.")] = ""
 
 
-class WarmupInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One input of a request that is made up."""
-
-    shape: Annotated[tuple[int, ...], Meta(description="Of one row where rows are batched, else the whole.")] = ()
-    data: Annotated[
-        Literal["zero", "random", "file"], Meta(description="What it holds: zeros, random values, or a file's bytes.")
-    ] = "zero"
-    file: Annotated[str, Meta(description="Raw little-endian elements, for data = file.")] = ""
-    datatype: Annotated[str, Meta(description="FP32 and so on; empty: the graph's.")] = ""
-
-
-class WarmupConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request that is run, on every slot, before a version serves."""
-
-    inputs: Annotated[dict[str, WarmupInput], Meta(description="By name, all that the model takes.")]
-    name: Annotated[str, Meta(description="For messages.")] = ""
-    rows: Annotated[int, Meta(ge=1, le=65_536, description="Rows of the request.")] = 1
-    count: Annotated[int, Meta(ge=1, le=10_000, description="How often it is run.")] = 1
-
-
 class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How an image that is sent becomes the tensor of a model's input."""
 
@@ -304,6 +285,9 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Fraction | None,
         Meta(description="Whether its predictions are logged: true, or a fraction; default: the log's."),
     ] = None
+    priority: Annotated[
+        int, Meta(ge=-1000, le=1000, description="Of models that wait for a thread the highest runs first.")
+    ] = 0
     slots: Annotated[int, Meta(ge=0, le=1024, description="Batches that may run at a time; 0: planned.")] = 0
     threads: Annotated[int, Meta(ge=0, le=1024, description="Threads inside one run; 0: planned.")] = 0
     non_finite: Annotated[

@@ -22,11 +22,11 @@ from fastserve.config.fields import (
     RepositoryConfig,
     ServerConfig,
     TensorConfig,
-    WarmupInput,
 )
 from fastserve.config.options import OPTIONS
 from fastserve.config.origin import Origin
 from fastserve.config.prediction_log import LogConfig
+from fastserve.config.warming import WarmupInput
 from fastserve.errors import ConfigError
 from fastserve.types import printable, refused_name
 

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from google.protobuf import json_format
 
-from fastserve.config.fields import ModelConfig, TensorConfig, WarmupConfig, WarmupInput, bounded
+from fastserve.config.fields import ModelConfig, TensorConfig, bounded
 from fastserve.config.folder import FolderSettings, inside
 from fastserve.config.prototext import MAX_DEPTH, Document, Keys, Schema, Unapplied, read_document, read_text
 from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.config.tfserving import POLICY_MESSAGES, policy_of
+from fastserve.config.warming import WarmupConfig, WarmupInput
 from fastserve.errors import ConfigError
 
 _GPU = Unapplied("models run on the CPU")

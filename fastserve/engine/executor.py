@@ -7,7 +7,9 @@ Memory: an unbounded queue of callables; what they hold is bounded by the batch 
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
+from itertools import count
 from queue import SimpleQueue
 
 from fastserve.engine.scheduling import stand_back
@@ -16,11 +18,49 @@ _log = logging.getLogger(__name__)
 _here = threading.local()
 
 
+Work = Callable[[], None]
+
+FAIR_TURN = 8
+"""Of so many turns one is of the work that waits longest, whatever its priority."""
+
+
+class Turns:
+    """Work that waits: the highest priority first, and within it in order."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, deque[tuple[int, Work]]] = {}
+        self._arrivals = count()
+        self._turns = count(1)
+        self._lock = threading.Lock()
+
+    def put(self, work: Work, priority: int = 0) -> None:
+        """`work` waits."""
+        with self._lock:
+            self._lines.setdefault(priority, deque()).append((next(self._arrivals), work))
+
+    def take(self) -> Work:
+        """Whose turn it is; some must wait."""
+        with self._lock:
+            lines = self._lines
+            if len(lines) == 1:
+                (priority,) = lines
+            elif next(self._turns) % FAIR_TURN == 0:
+                priority = min(lines, key=lambda one: lines[one][0][0])
+            else:
+                priority = max(lines)
+            _, work = lines[priority].popleft()
+            if not lines[priority]:
+                del lines[priority]
+            return work
+
+
 class Executor:
-    """Threads that take callables in order."""
+    """Threads that take callables in order, those of a higher priority first."""
 
     def __init__(self, count: int, name: str = "executor", *, stands_back: bool = True) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._turns = Turns()
+        self._due: SimpleQueue[bool] = SimpleQueue()
+        """For each work that waits True; False ends a thread."""
         self._name = name
         self._stands_back = stands_back
         self._threads: list[threading.Thread] = []
@@ -33,14 +73,15 @@ class Executor:
             self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
             self._threads[-1].start()
 
-    def post(self, work: Callable[[], None]) -> None:
+    def post(self, work: Work, priority: int = 0) -> None:
         """Run `work` on one of the threads, as soon as one is free."""
-        self._work.put(work)
+        self._turns.put(work, priority)
+        self._due.put(True)
 
     def stop(self) -> None:
         """Finish what was posted and end the threads; returns when they have ended."""
         for _ in self._threads:
-            self._work.put(None)
+            self._due.put(False)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -49,7 +90,8 @@ class Executor:
         if self._stands_back:
             stand_back()
         _here.is_executor = True
-        while (work := self._work.get()) is not None:
+        while self._due.get():
+            work = self._turns.take()
             try:
                 work()
             except Exception:  # the batch runner's edge: one bad piece of work must not end the thread

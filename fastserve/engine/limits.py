@@ -9,7 +9,7 @@ class Limits(Struct, frozen=True):
     """How one version's requests are coalesced. A version whose rows may not be coalesced has `batchable` False.
 
     `enough_rows`: a batch of so many rows waits no longer; 0: only a full one. `ranks`: rules of levels, None for none.
-    `pays_rows`: larger batches save nothing; 0: they do.
+    `pays_rows`: larger batches save nothing; 0: they do. `priority`: of its batches, among those that wait for a thread.
     """
 
     batchable: bool
@@ -19,6 +19,7 @@ class Limits(Struct, frozen=True):
     enough_rows: int = 0
     ranks: Ranks | None = None
     pays_rows: int = 0
+    priority: int = 0
 
     @property
     def inline_rows(self) -> int:

@@ -7,6 +7,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def _batcher(
         runners=runners[1:],
         short_runner=runners[0],
         costs=costs,
-        post=tools.executor.post,
+        post=partial(tools.executor.post, priority=limits.priority),
         alarm=tools.alarm,
         answering=tools.answering,
         clock=tools.clock,
@@ -206,6 +207,7 @@ def _limits(config: ModelConfig, batchable: bool, costs: CostTable) -> Limits:
         max_queue_rows=config.max_queue_rows,
         enough_rows=min(config.preferred_batch_rows, default=0),
         ranks=ranks_of(config),
+        priority=config.priority,
         pays_rows=0 if large else paying_rows(costs, _sizes(config, batchable)),
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastserve.backends.base import LoadedModel, Runner
-from fastserve.config.fields import WarmupConfig, WarmupInput
+from fastserve.config.warming import WarmupConfig, WarmupInput
 from fastserve.engine.described import DATATYPES
 from fastserve.engine.recorded import NAME, recorded
 from fastserve.engine.validate import Validator

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve.config import ModelConfig
-from fastserve.config.fields import TensorConfig, WarmupConfig, WarmupInput
+from fastserve.config.fields import TensorConfig
 from fastserve.config.folder import FolderSettings, read_settings
 from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.config.triton import read_overrides
+from fastserve.config.warming import WarmupConfig, WarmupInput
 from fastserve.errors import ConfigError
 
 

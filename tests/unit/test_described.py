@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto as T
 
 from fastserve.config import ModelConfig
-from fastserve.config.fields import TensorConfig, WarmupConfig, WarmupInput
+from fastserve.config.fields import TensorConfig
 from fastserve.config.queueing import QueuePolicyConfig
+from fastserve.config.warming import WarmupConfig, WarmupInput
 from fastserve.engine.queue_rules import rules_of
 from fastserve.errors import FastServeError
 from fastserve.types import HIGHEST_PRIORITY, InferRequest, VersionState

@@ -13,6 +13,7 @@ from onnx import TensorProto as T
 
 from fastserve.config import ModelConfig
 from fastserve.engine import load
+from fastserve.engine.executor import Executor
 from fastserve.errors import Cancelled, DeadlineExceeded, FastServeError, InvalidRequest, InvalidTensor, QueueFull
 from fastserve.types import InferRequest, Tensor
 from tests.support import models, slow_models
@@ -216,3 +217,18 @@ def test_stopping_answers_everything_that_waits(shelf: Shelf):
     with shelf.engine(ModelConfig(name="m", max_queue_delay_us=60_000_000)) as engine:
         asked = [ask(engine, "m", {"x": np.array([[1, i]])}) for i in range(3)]
     assert [one.answers for one in asked] == [1, 1, 1]
+
+
+def test_a_models_priority_is_that_of_its_batches(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
+    posted: list[int] = []
+    post = Executor.post
+
+    def noted(self: Executor, work: Any, priority: int = 0) -> None:
+        posted.append(priority)
+        post(self, work, priority)
+
+    monkeypatch.setattr(Executor, "post", noted)
+    shelf.put("m", models.tiny())
+    with shelf.engine(ModelConfig(name="m", priority=7, max_queue_delay_us=1)) as engine:
+        assert ask(engine, "m", {"x": np.ones((1, 4), np.float32)}).outputs
+    assert 7 in posted

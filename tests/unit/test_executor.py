@@ -5,11 +5,12 @@ import logging
 import os
 import threading
 import weakref
+from functools import partial
 from queue import Queue
 
 import pytest
 
-from fastserve.engine.executor import Executor, on_executor_thread
+from fastserve.engine.executor import Executor, Turns, on_executor_thread
 from fastserve.engine.scheduling import NICENESS
 
 WITHIN_S = 60.0
@@ -27,6 +28,19 @@ def test_work_is_done_in_order_on_a_thread_behind_the_doors() -> None:
     assert [done.get(timeout=WITHIN_S) for _ in range(5)] == [(i, True, NICENESS) for i in range(5)]
     executor.stop()
     assert not on_executor_thread()
+
+
+def test_higher_priorities_go_first_and_none_waits_for_ever() -> None:
+    turns, done = Turns(), []
+    for i in range(3):
+        turns.put(partial(done.append, f"low {i}"), -1)
+        turns.put(partial(done.append, f"plain {i}"))
+    for i in range(6):
+        turns.put(partial(done.append, f"high {i}"), 2)
+    for _ in range(12):
+        turns.take()()
+    high, plain = [f"high {i}" for i in range(6)], [f"plain {i}" for i in range(3)]
+    assert done == [*high, plain[0], "low 0", *plain[1:], "low 1", "low 2"]
 
 
 def test_there_are_as_many_threads_as_asked_for() -> None:
