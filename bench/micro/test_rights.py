@@ -30,7 +30,7 @@ def known_rights(headers: dict[str, str]) -> Rights:
     """Of a server that knows who sent these."""
     told: list[Caller | FastServeError] = []
     callers = Callers(AUTH, lambda work: work())
-    callers.recognise(headers, INFER, told.append)
+    callers.recognise(headers, INFER, "127.0.0.1", told.append)
     assert isinstance(told[0], Caller)
     return Rights(listens_locally=True, callers=callers)
 

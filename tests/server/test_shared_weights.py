@@ -63,7 +63,8 @@ def test_workers_have_the_weights_mapped_until_the_server_ends(tmp_path: Path) -
         assert weights_mapped(second) == weights_mapped(first)
         answered = ask(server, width)
         os.kill(first, signal.SIGKILL)
-        until(lambda: all(weights_mapped(pid) for pid in workers_of(server)) and first not in workers_of(server))
+        until(lambda: first not in workers_of(server) and len(workers_of(server)) == 2)
+        until(lambda: all(weights_mapped(pid) for pid in workers_of(server)))
         assert ask(server, width) == answered
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
