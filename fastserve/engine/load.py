@@ -197,9 +197,8 @@ def _blocks(model: LoadedModel, batcher: Batcher, config: ModelConfig, tools: To
 
 
 def _limits(config: ModelConfig, batchable: bool, costs: CostTable) -> Limits:
-    large = (
-        config.max_queue_delay_us > 0 or config.preferred_batch_rows
-    )  # who says so wants batches as large as they get
+    # Who says so wants batches as large as they get.
+    large = config.max_queue_delay_us > 0 or config.preferred_batch_rows
     return Limits(
         batchable=batchable,
         max_batch_rows=config.max_batch_rows,

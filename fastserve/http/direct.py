@@ -338,6 +338,8 @@ class DirectDoor:
         """Have those of one lane wait for their turn; what is left."""
         site = self.site
         replies = [self._general(request) for request, _, _ in arrivals]
+        for reply in replies:  # before any is answered: it is counted by that
+            reply.subject = lane.subject
         bodies, came_ns = [content for _, content, _ in arrivals], [came_ns for _, _, came_ns in arrivals]
         deadline_ns = site.clock() + site.request_timeout_ns if site.request_timeout_ns else 0
         try:
@@ -348,11 +350,13 @@ class DirectDoor:
         if taken is None:
             self.lanes.close(lane)
             return list(zip(replies, bodies, strict=True))
-        for reply, waits in zip(replies, taken, strict=True):
-            reply.subject = lane.subject
+        left = []
+        for reply, body, waits in zip(replies, bodies, taken, strict=True):
             if waits:
                 self._answer_later(reply)
-        return [(reply, body) for reply, body, waits in zip(replies, bodies, taken, strict=True) if not waits]
+            else:
+                left.append((reply, body))
+        return left
 
     def _general(self, request: ExpressRequest) -> DirectReply:
         """A request that its lane cannot answer, as any other."""

@@ -55,7 +55,9 @@ class ToyLane:
         if b"close" in bodies:
             return None
         for reply, body in zip(replies, bodies, strict=True):
-            if body != b"other":
+            if body == b"full":
+                reply.fail(QueueFull("the queue is full"))
+            elif body != b"other":
                 reply.pending = Waiting(None, reply)
                 self.waiting.append((reply, body))
         return [body != b"other" for body in bodies]

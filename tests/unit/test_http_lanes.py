@@ -214,3 +214,10 @@ def test_a_client_that_leaves_takes_its_request_out_of_the_lanes_queue(queued: F
     ((reply, _),) = queued.toy.lane.waiting
     assert isinstance(reply.pending, Waiting)
     assert reply.pending.cancelled == 1
+
+
+def test_one_that_finds_no_room_is_refused_and_counted_as_its_models(queued: FakeDirectDoor):
+    assert queued.post("/lane", b"full").status == 429
+    model, version = queued.toy.lane.subject
+    refused = f'fastserve_requests_total{{model="{model}",protocol="toy",status="429",version="{version}"}} 1'
+    assert refused in queued.metrics.text().decode()
