@@ -75,7 +75,8 @@ cdef class Arrivals:
     """Bodies that are there, until they are answered: while the one asked for last is about to come, they wait.
 
     A body asked for less than `fresh_ns` ago is about to come. `answer` is given lists of (request, body, when it
-    came), of `most` at the most; where the next body does not come after all, after `stalled_ns`.
+    came), of `most` at the most; where the next body does not come after all, after `stalled_ns`, or four times that
+    where bodies have kept coming: they take along what is held.
     """
 
     cdef Overdue bodies

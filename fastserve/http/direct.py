@@ -40,7 +40,7 @@ FRESH_NS = 500_000
 MAX_LENGTH_DIGITS = 7
 
 STALLED_NS = 5_000_000
-"""So long nobody waits for a body that does not come."""
+"""Nobody waits longer for a body that does not come; where others keep coming, four times as long."""
 
 LONG_BODY_NS = 20_000_000
 """Bodies that are there within that need no alarm of their own."""

@@ -144,3 +144,38 @@ def test_it_is_told_when_requests_come_one_at_a_time_and_when_they_no_longer_do(
     assert told == [True, False]
     express.takes(Watcher("/", {}))
     assert told == [True, False, True]
+
+
+def test_while_bodies_keep_coming_the_alarm_sets_itself_and_rests_when_they_do_not():
+    clock, answered = FakeClock(0), []
+    bodies: Overdue[object] = Overdue(0, clock.at, print)
+    arrivals = Arrivals(bodies, clock, clock.at, answered.append, 4, 10, 20)
+    bodies.begin("next", 1)  # its body is about to come: the other one waits for it
+    clock.now_ns = 5
+    arrivals.add("one", b"1")
+    assert (answered, clock.alarms) == ([], [25])
+    bodies.waiting.clear()
+    arrivals.add("next", b"2")
+    assert [[request for request, _, _ in together] for together in answered] == [["one", "next"]]
+    clock.advance(20)
+    assert clock.alarms == [25 + 4 * 20], "somebody was held: others will be"
+    clock.advance(80)
+    assert clock.alarms == [], "nobody was"
+
+
+def test_who_is_held_while_the_alarm_is_far_is_answered_by_it():
+    clock, answered = FakeClock(0), []
+    bodies: Overdue[object] = Overdue(0, clock.at, print)
+    arrivals = Arrivals(bodies, clock, clock.at, answered.append, 4, 10, 20)
+    bodies.begin("never", 1)
+    clock.now_ns = 5
+    arrivals.add("one", b"1")
+    clock.now_ns = 15
+    arrivals.add("two", b"2")  # not fresh any more: nobody waits for it
+    clock.advance(10)
+    bodies.begin("never either", 26)
+    clock.advance(5)
+    arrivals.add("three", b"3")
+    clock.advance(100)
+    assert [[request for request, _, _ in together] for together in answered] == [["one", "two"], ["three"]]
+    assert clock.alarms == []
