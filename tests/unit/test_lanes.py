@@ -187,6 +187,14 @@ def test_models_that_have_no_lane(
     assert not pair.rides(PREDICT)
 
 
+def test_requests_with_an_id_keep_others_from_no_lane(pairs: Callable[..., Pair]):
+    pair = pairs(models.tiny)
+    pair.both(INFER, [in_json([ROW], id="7")])
+    pair.fast.door.lanes.clear()
+    pair.both(INFER, [in_json([ROW])])
+    assert pair.rides(INFER)
+
+
 def test_several_outputs_are_told_by_name(pairs: Callable[..., Pair]):
     def two_outputs() -> onnx.ModelProto:
         return models.build(

@@ -14,6 +14,7 @@ from fastserve.protocols.oip.decode import known
 from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.envelope import Asked
 from fastserve.protocols.oip.plan import InferPlan, plan_of
+from fastserve.protocols.oip.template import fill
 from fastserve.protocols.oip.tensors import Behind, Hole
 from fastserve.types import InferResult, Tensor, Timing
 
@@ -67,7 +68,8 @@ def lane_for(lease: Lease, request: Request, serves: Callable[[], bool]) -> Infe
         if asked is None or not _is_plain(asked) or asked.inputs or len(asked.behind) != 1:
             return None
         return InferLane(lease, blocks, asked, _behind(request.body[: int(length)], asked.behind[0]), length, serves)
-    template = plan.templates[0] if plan.templates else None
+    fitting = (one for one in plan.templates if fill(one, request.body, strict=False) is not None)
+    template = next(fitting, None)  # not the one that came last: clients of a path may differ
     if template is None or len(template.steps) != 1 or not _is_plain(template.asked) or template.asked.behind:
         return None
     ((hole, after),) = template.steps
