@@ -20,6 +20,7 @@ from fastserve.clock import Clock
 from fastserve.engine.batch import Parts
 from fastserve.engine.block import group_of, outputs_of
 from fastserve.engine.executor import on_executor_thread
+from fastserve.engine.gate import Gate
 from fastserve.engine.limits import Limits
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.objective import Objective
@@ -62,8 +63,7 @@ class Batcher:
         self._objective = objective
         self.short = ShortRuns(short_runner, costs, limits.inline_rows, alarm, clock)
         self.suspects = Suspects(costs, clock)
-        self._free = list(runners)
-        self._slots = len(runners)
+        self._free, self._slots = list(runners), len(runners)
         self._running: dict[Runner, list[Ticket]] = {}
         self._stopped: set[Runner] = set()
         self._costs = costs
@@ -77,18 +77,13 @@ class Batcher:
         self.meters = meters
         self._version_meter = meters.version
         self._lock = threading.Lock()
+        self.gate = None if objective is None else Gate(objective, self._queue, self._lock, clock, meters.version)
         self._closed = False
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait."""
         return self._queue.queued_rows
-
-    @property
-    def predicted_wait_ns(self) -> int | None:
-        """How long a request that comes now is expected to wait for its run; None without an objective."""
-        with self._lock:
-            return None if self._objective is None else self._objective.wait_ns(self._queue, self._clock())
 
     def run_inline(self, request: InferRequest, rows: int, size: int, answer: Answer) -> bool:
         """Run `request` here and now and answer it, if its run is short and a slot is free; whether that was done."""
@@ -153,9 +148,8 @@ class Batcher:
 
     def _admit(self, ticket: Ticket) -> None:
         """Raises Overloaded where the objective could not be kept."""
-        if self._objective is not None:
-            with self._lock:
-                self._objective.admit(ticket, self._queue, self._clock())
+        if self.gate is not None:
+            self.gate.admit(ticket)
 
     def settle(self, ticket: Ticket, outcome: InferResult | FastServeError) -> None:
         """Answer a ticket that no run answers: one that is refused, late or given up, or whose parts were answered."""

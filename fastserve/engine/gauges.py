@@ -43,9 +43,9 @@ def offer_gauges(metrics: Metrics, models: Models, registry: Registry) -> None:
     def waits() -> Rows:
         longest: dict[str, float] = {}
         for one in registry.loaded():
-            wait_ns = one.lease.batcher.predicted_wait_ns
-            if wait_ns is not None:
-                longest[one.lease.model] = max(wait_ns / 1e9, longest.get(one.lease.model, 0.0))
+            gate = one.lease.batcher.gate
+            if gate is not None:
+                longest[one.lease.model] = max(gate.wait_ns / 1e9, longest.get(one.lease.model, 0.0))
         return [((model,), wait_s) for model, wait_s in longest.items()]
 
     labels = ("model", "version", "state")

@@ -81,19 +81,38 @@ class Objective:
             end_ns = ticket.deadline_ns
         rows = max(1, ticket.rows)
         pace = self._pace_for(ticket)
-        own, others, buckets = queue.ahead(ticket.bucket, ticket.priority)
-        if own or others or self._ends or end_ns <= now_ns:
-            wait_ns, run_ns = self._predicted(rows, own, pace, others, buckets, now_ns)
-            planned_ns = came_ns + (end_ns - came_ns) * PLANNED_SHARE - now_ns
-            if (wait_ns + run_ns) * self._caution > planned_ns:
-                self._meters.refused.add(1)
-                raise Overloaded(
-                    model=self._rules.model, wait_ns=round(wait_ns), run_ns=round(run_ns), slo_ns=self._rules.slo_ns
-                )
+        ahead = queue.ahead(ticket.bucket, ticket.priority)
+        refusal = self._refusal(rows, pace, ahead, came_ns, end_ns, now_ns)
+        if refusal is not None:
+            self._meters.refused.add(1)
+            raise refusal
         latest_ns = end_ns - self._lone_ns(rows, pace)
         leaves_ns = latest_ns if latest_ns > now_ns else end_ns  # taken though it will be late: nothing else is to do
         if ticket.leaves_ns == 0 or leaves_ns < ticket.leaves_ns:
             ticket.leaves_ns = leaves_ns
+
+    def refusal(self, queue: Waiting, came_ns: Sequence[int], now_ns: int) -> Overloaded | None:
+        """What requests of the model's own bucket and no priority, that came then, are told without a look at them: that
+        one row would be too late. None where one of them may be let in. They are counted as refused."""
+        newest_ns = max(came_ns)
+        end_ns = newest_ns + self._rules.slo_ns
+        refusal = self._refusal(1, self.pace(None), queue.ahead(None), newest_ns, end_ns, now_ns)
+        if refusal is not None:
+            self._meters.refused.add(len(came_ns))
+        return refusal
+
+    def _refusal(
+        self, rows: int, pace: Pace, ahead: tuple[int, int, int], came_ns: int, end_ns: int, now_ns: int
+    ) -> Overloaded | None:
+        own, others, buckets = ahead
+        if not (own or others or self._ends) and end_ns > now_ns:
+            return None
+        wait_ns, run_ns = self._predicted(rows, own, pace, others, buckets, now_ns)
+        planned_ns = came_ns + (end_ns - came_ns) * PLANNED_SHARE - now_ns
+        if (wait_ns + run_ns) * self._caution <= planned_ns:
+            return None
+        rules = self._rules
+        return Overloaded(model=rules.model, wait_ns=round(wait_ns), run_ns=round(run_ns), slo_ns=rules.slo_ns)
 
     def pace(self, bucket: Hashable) -> Pace:
         """What its runs take, and the most rows of one."""

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastserve._ext.arrivals import Arrivals, Express, ExpressRequest, Overdue, send_all
+from fastserve._ext.arrivals import Arrivals, Express, ExpressRequest, Overdue
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.gone import ClientGone
-from fastserve.http.lanes import LIGHT_BYTES, Lanes
+from fastserve.http.lanes import LIGHT_BYTES, Expressed, Lanes
 from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
 from fastserve.http.routes import Lane, Route
@@ -200,9 +200,6 @@ Written = tuple[DirectReply, Response]
 Arrival = tuple[DirectReply | ExpressRequest, bytes, int]
 """A request, its body, and when that came."""
 
-Expressed = tuple[ExpressRequest, bytes, int]
-"""The same, of a request in a lane."""
-
 
 class DirectDoor:
     """Granian's schedule function: takes what it can answer itself, hands the rest to the coroutine door."""
@@ -307,7 +304,6 @@ class DirectDoor:
     def _answer_lane(self, arrivals: list[Expressed]) -> list[tuple[DirectReply, bytes]]:
         """Answer those of one lane; what is left."""
         lane: Lane = arrivals[0][0].lane
-        site = self.site
         if lane.waits:
             return self._queue_lane(lane, arrivals)
         try:
@@ -318,16 +314,10 @@ class DirectDoor:
         if answers is None:
             self.lanes.close(lane)
             return [(self._general(request), content) for request, content, _ in arrivals]
-        places: list[int] = []
-        most_bytes = 0 if site.adds_headers else site.packs_from_bytes
-        elapsed_ns = send_all(arrivals, answers, most_bytes, site.clock, _cannot_send, places)
-        if elapsed_ns:
-            site.observe_many(site.find("POST", arrivals[0][0].scope.path).protocol.name, lane.subject, elapsed_ns)
         left = []
-        for at in places:
+        for at in self.lanes.send(arrivals, answers):
             request, content, _ = arrivals[at]
-            reply, answer = self._general(request), answers[at]
-            reply.subject = lane.subject
+            reply, answer = self._in_lane(request), answers[at]
             if answer is None:
                 left.append((reply, content))
             else:
@@ -337,10 +327,13 @@ class DirectDoor:
     def _queue_lane(self, lane: Lane, arrivals: list[Expressed]) -> list[tuple[DirectReply, bytes]]:
         """Have those of one lane wait for their turn; what is left."""
         site = self.site
-        replies = [self._general(request) for request, _, _ in arrivals]
-        for reply in replies:  # before any is answered: it is counted by that
-            reply.subject = lane.subject
         bodies, came_ns = [content for _, content, _ in arrivals], [came_ns for _, _, came_ns in arrivals]
+        error = lane.refused(came_ns)
+        if error is not None:
+            for request, _, _ in self.lanes.refuse(arrivals, error):
+                self._in_lane(request).fail(error)
+            return []
+        replies = [self._in_lane(request) for request, _, _ in arrivals]
         deadline_ns = site.clock() + site.request_timeout_ns if site.request_timeout_ns else 0
         try:
             taken = lane.submit(bodies, came_ns, replies, deadline_ns)
@@ -357,6 +350,12 @@ class DirectDoor:
             else:
                 left.append((reply, body))
         return left
+
+    def _in_lane(self, request: ExpressRequest) -> DirectReply:
+        """A request that its lane answers by itself; whose it is has to be known before: it is counted by that."""
+        reply = self._general(request)
+        reply.subject = request.lane.subject
+        return reply
 
     def _general(self, request: ExpressRequest) -> DirectReply:
         """A request that its lane cannot answer, as any other."""
@@ -385,10 +384,6 @@ class DirectDoor:
 def _run_all(together: list[tuple[DirectReply, bytes]]) -> None:
     for reply, content in together:
         reply.run(content)
-
-
-def _cannot_send() -> None:
-    _log.exception("an answer could not be sent")
 
 
 def _declared_bytes(headers: Any) -> int:

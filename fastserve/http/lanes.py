@@ -3,13 +3,15 @@
 Thread: any. Memory: `MAX_LANES` lanes.
 """
 
+import logging
 from collections.abc import Callable
 
-from fastserve._ext.arrivals import Express
+from fastserve._ext.arrivals import Express, ExpressRequest, send_all
 from fastserve.errors import FastServeError
-from fastserve.http.message import Request
+from fastserve.http.message import Request, Response
 from fastserve.http.routes import Lane
 from fastserve.http.site import OFFLOAD_BYTES, Site
+from fastserve.http.status import status_of
 
 LIGHT_BYTES = 1 << 20
 """Bodies that are read in no time are taken up to here: being handed over, such a one holds the thread for 0.3 ms."""
@@ -20,6 +22,12 @@ MAX_LANE_CHARS = 512
 
 ASK_AGAIN_NS = 1_000_000_000
 """A path that got no lane is not asked for again sooner."""
+
+
+Expressed = tuple[ExpressRequest, bytes, int]
+"""A request in a lane, its body, and when that came."""
+
+_log = logging.getLogger(__name__)
 
 
 class Lanes:
@@ -54,6 +62,27 @@ class Lanes:
         if cleared != self._cleared:  # models changed meanwhile: it may be the old one's
             lanes.pop(path, None)
 
+    def send(
+        self, arrivals: list[Expressed], answers: list[Response | None], error: FastServeError | None = None
+    ) -> list[int]:
+        """Send and count what can leave as it is; the places of the others. `error`: what all are told. All of one lane."""
+        site, first = self._site, arrivals[0][0]
+        places: list[int] = []
+        most_bytes = 0 if site.adds_headers else site.packs_from_bytes
+        elapsed_ns = send_all(arrivals, answers, most_bytes, site.clock, _cannot_send, places)
+        if elapsed_ns:
+            name = site.find("POST", first.scope.path).protocol.name
+            if error is None:
+                site.observe_many(name, first.lane.subject, elapsed_ns)
+            else:
+                site.observe_many(name, first.lane.subject, elapsed_ns, status_of(error), error.code)
+        return places
+
+    def refuse(self, arrivals: list[Expressed], error: FastServeError) -> list[Expressed]:
+        """Tell all of them `error`, which is written once; those that it cannot be sent to as it is."""
+        response = self._site.find("POST", arrivals[0][0].scope.path).protocol.encode_error(error)
+        return [arrivals[at] for at in self.send(arrivals, [response] * len(arrivals), error)]
+
     def clear(self) -> None:
         """Models have changed, or who may call: a lane would keep one that is gone, or ask nobody."""
         self._cleared += 1
@@ -65,3 +94,7 @@ class Lanes:
         lanes = self._express.lanes
         for path in [path for path, one in list(lanes.items()) if one is lane]:
             lanes.pop(path, None)
+
+
+def _cannot_send() -> None:
+    _log.exception("an answer could not be sent")

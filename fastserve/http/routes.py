@@ -46,6 +46,9 @@ class Lane(TypingProtocol):
     def answer(self, bodies: list[bytes], came_ns: list[int]) -> list[Response | None] | None:
         """An answer for each body; None for one that is to be looked at. None for all: the lane is closed for good."""
 
+    def refused(self, came_ns: list[int]) -> FastServeError | None:
+        """What those that came then are told without being read, where they would wait too long; None where they may not."""
+
     def submit(
         self, bodies: list[bytes], came_ns: list[int], replies: Sequence[Reply], deadline_ns: int
     ) -> list[bool] | None:

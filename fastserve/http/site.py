@@ -87,6 +87,7 @@ class Site:
         self._metrics = metrics
         self._counters: dict[tuple[str, Subject, int], Counter] = {}
         self._times: dict[tuple[str, str], Histogram] = {}
+        self._refused: dict[str, Counter] = {}
         metrics.when_removed(self._forget)
 
     def declared_bytes(self, headers: HeaderMap) -> tuple[int | None, FastServeError | None]:
@@ -184,13 +185,17 @@ class Site:
         """Whether short answers leave as they are, and nobody is asked who they are."""
         return not (self.rights.callers or self.adds_headers or self.access)
 
-    def observe_many(self, protocol: str, subject: Subject, elapsed_ns: list[int]) -> None:
-        """Count answers that went out well."""
-        key = (protocol, subject, 200)
+    def observe_many(
+        self, protocol: str, subject: Subject, elapsed_ns: list[int], status: int = 200, code: ErrorCode | None = None
+    ) -> None:
+        """Count answers that went out: well, or all with the same error."""
+        key = (protocol, subject, status)
         counter = self._counters.get(key)
         if counter is None:
             counter = self._counters[key] = self._counter(*key)
         counter.add(len(elapsed_ns))
+        if code is not None:
+            self._count_refusal(code, len(elapsed_ns))
         self._times[protocol, subject[0]].observe_all(elapsed_ns)
 
     def packs(self, response: Response, headers: HeaderMap, deliver: Callable[[Response], None]) -> bool:
@@ -250,11 +255,15 @@ class Site:
                 return
         self.run_here(route, request, reply)
 
-    def _count_refusal(self, code: ErrorCode) -> None:
+    def _count_refusal(self, code: ErrorCode, times: int = 1) -> None:
         reason = REFUSALS.get(code)
         if reason is not None:
-            text = "Requests refused for want of time, room or readiness."
-            self._metrics.counter("fastserve_refused_total", text, {"reason": reason}).add(1)
+            counter = self._refused.get(reason)
+            if counter is None:
+                text = "Requests refused for want of time, room or readiness."
+                counter = self._metrics.counter("fastserve_refused_total", text, {"reason": reason})
+                self._refused[reason] = counter
+            counter.add(times)
 
     def _forget(self, labels: Mapping[str, str]) -> None:
         """Versions come and go: what is kept for each goes with it."""

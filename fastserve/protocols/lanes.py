@@ -51,6 +51,11 @@ class ModelLane:
         """See `Lane`."""
         return self._blocks.run(self.read(bodies), came_ns, self.encode) if self._is_open() else None
 
+    def refused(self, came_ns: list[int]) -> FastServeError | None:
+        """See `Lane`."""
+        gate = self._lease.batcher.gate
+        return gate.refusal(came_ns) if gate is not None and self._is_open() else None
+
     def submit(
         self, bodies: list[bytes], came_ns: list[int], replies: Sequence[Reply], deadline_ns: int
     ) -> list[bool] | None:

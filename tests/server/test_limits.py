@@ -267,21 +267,25 @@ def test_what_cannot_be_done_in_time_is_refused_at_the_door(connect: Callable[[]
         holding[-1].send(PROMPT, b'{"instances": [300000]}')
         return any(watch.post(PROMPT, QUICK).status == 429 for _ in range(3))
 
-    holding: list[Wire] = []
-    until(held)
-    counted = 'fastserve_objective_requests_total{model="prompt",outcome="refused"}'
-    before = series(watch, counted)
-    v2 = b'{"inputs": [{"name": "steps", "datatype": "INT64", "shape": [1], "data": [1]}]}'
-    for path, body in ((PROMPT, QUICK), ("/v2/models/prompt/infer", v2)):
-        whole = watch.post(path, body)
+    def in_pieces(path: str, body: bytes) -> Answer:
         watch.head("POST", path, "Transfer-Encoding: chunked")
         watch.write(chunk(body) + chunk(b""))
-        for refused in (whole, watch.answer()):
-            assert refused.status == 429
+        return watch.answer()
+
+    holding: list[Wire] = []
+    counted = 'fastserve_objective_requests_total{model="prompt",outcome="refused"}'
+    v2 = b'{"inputs": [{"name": "steps", "datatype": "INT64", "shape": [1], "data": [1]}]}'
+    for path, body in ((PROMPT, QUICK), ("/v2/models/prompt/infer", v2)):
+        for ask in (watch.post, in_pieces):
+            refused = None
+            while refused is None or refused.status != 429:  # the run that holds it up is ended after a while
+                until(held)
+                before = series(watch, counted)
+                refused = ask(path, body)
             assert int(refused.headers["retry-after"]) >= 1
             assert f"its objective is {SLO_MS} ms" in error_of(refused)
+            assert series(watch, counted) == before + 1
     assert is_good(watch.post(SAME, GOOD)), "other models are not held up"
-    assert series(watch, counted) == before + 4
     for one in holding:  # whose runs are ended, since nobody waits for them
         one.close()
     until(lambda: watch.post(PROMPT, QUICK).status != 429)

@@ -45,6 +45,10 @@ class ToyLane:
         self.seen: list[list[bytes]] = []
         self.waiting: list[tuple[Reply, bytes]] = []
         self.deadline_ns = 0
+        self.full = False
+
+    def refused(self, came_ns: list[int]) -> FastServeError | None:
+        return QueueFull("no room") if self.full else None
 
     def submit(
         self, bodies: list[bytes], came_ns: list[int], replies: Sequence[Reply], deadline_ns: int

@@ -143,6 +143,35 @@ def test_long_answers_are_compressed_for_those_who_want_it():
     door.close()
 
 
+@pytest.fixture
+def full(door: FakeDirectDoor) -> FakeDirectDoor:
+    """Its lane refuses all that comes, without a look."""
+    door.toy.lane.waits = door.toy.lane.full = True
+    return door
+
+
+def test_what_cannot_be_done_in_time_is_refused_unread_and_counted(full: FakeDirectDoor):
+    bodies = [b"1", b"break", b"close"]
+    sent = [begun(full, body) for body in bodies]
+    for exchange, body in zip(sent, bodies, strict=True):
+        exchange.send(body)
+    assert {(one.status, one.body, one.headers["retry-after"]) for one in sent} == {(429, sent[0].body, "1")}
+    assert b"no room" in sent[0].body
+    assert full.count('fastserve_requests_total{model="m",protocol="toy",status="429",version="1"}') == 3
+    assert full.count('fastserve_refused_total{reason="queue_full"}') == 3
+    full.toy.lane.full = False
+    begun(full, b"1").send(b"1")
+    assert len(full.toy.lane.waiting) == 1
+
+
+def test_who_is_refused_while_draining_is_asked_to_hang_up_too(full: FakeDirectDoor):
+    sent = begun(full, b"1")
+    full.site.ask_to_leave(True)
+    assert sent.send(b"1").headers["connection"] == "close"
+    assert sent.status == 429
+    assert full.count('fastserve_refused_total{reason="queue_full"}') == 1
+
+
 def test_answers_in_lanes_are_counted(door: FakeDirectDoor):
     for _ in range(3):
         door.post("/lane", b"1")

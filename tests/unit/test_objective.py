@@ -17,6 +17,7 @@ from fastserve.engine.meters import ModelMeters, ObjectiveMeters
 from fastserve.engine.objective import PLANNED_SHARE, RUN_SHARE, Objective, Rules
 from fastserve.errors import DeadlineExceeded, FastServeError, Overloaded, QueueFull
 from fastserve.metrics import Metrics
+from fastserve.protocols.oip.statistics import Now, model_stats
 from tests.support.clockwork import FakeExecutor
 
 MS = 1_000_000
@@ -129,6 +130,24 @@ def test_what_would_wait_too_long_is_refused_with_the_wait(waiting: int, taken: 
     batches = waiting // 36  # of the 45 ms that one may take
     assert refused.value.retry_after_s == about((39 + 45 * batches) / 1000)
     assert isinstance(refused.value, QueueFull)
+
+
+@pytest.mark.parametrize("late_ns", [0, 20 * MS, SLO_NS])
+@pytest.mark.parametrize("ahead", [(0, 0, 0), (30, 0, 0), (40, 0, 0), (0, 20, 1), (0, 20, 5)])
+@pytest.mark.parametrize("busy", [True, False])
+def test_who_is_refused_unread_is_who_would_be_refused_with_one_row(
+    ahead: tuple[int, int, int], busy: bool, late_ns: int
+) -> None:
+    known = objective()
+    if busy:
+        known.begins("slot", [ticket() for _ in range(30)], NOW)
+    told = None
+    try:
+        known.admit(ticket(came=NOW - late_ns), Queue(*ahead), NOW)
+    except Overloaded as error:
+        told = str(error), error.retry_after_s
+    unread = known.refusal(Queue(*ahead), [NOW - late_ns, NOW - SLO_NS], NOW)
+    assert told == (None if unread is None else (str(unread), unread.retry_after_s))
 
 
 def test_slots_share_what_waits() -> None:
@@ -314,8 +333,10 @@ def test_no_admitted_request_runs_late_and_no_batch_outgrows_its_earliest_deadli
             assert name not in ran or name in alone
 
 
-def timed(world: World, base_ns: int, row_ns: int, slots: int, slo_ns: int, runs: list[Any]) -> Batcher:
-    metrics = Metrics()
+def timed(
+    world: World, base_ns: int, row_ns: int, slots: int, slo_ns: int, runs: list[Any], metrics: Metrics | None = None
+) -> Batcher:
+    metrics = metrics or Metrics()
     known = [(rows, base_ns + row_ns * rows) for rows in (1, 2, 4, 8, 16)]
     slot: Any = [Slot(world, base_ns, row_ns, runs) for _ in range(slots + 1)]
     return Batcher(
@@ -335,12 +356,28 @@ def timed(world: World, base_ns: int, row_ns: int, slots: int, slo_ns: int, runs
     )
 
 
+def test_the_gate_counts_those_it_refuses() -> None:
+    world: Any = World(1)
+    world.post = FakeExecutor().post
+    metrics = Metrics()
+    batcher = timed(world, 10 * MS, MS, 1, 60 * MS, [], metrics)
+    assert batcher.gate is not None
+    assert batcher.gate.refusal([1, 1]) is None
+    for name in "ab":
+        batcher.submit(Ticket(batcher, {"name": name}, 16, 16, None, lambda _: None))
+    assert isinstance(batcher.gate.refusal([1, 1]), Overloaded)
+    assert 'fastserve_objective_requests_total{model="m",outcome="refused"} 2' in metrics.text().decode()
+    (one,) = model_stats(metrics.snapshot(), [("m", "1")], Now(1, 10**18))["model_stats"]
+    assert one["inference_stats"]["fail"]["count"] == 2
+
+
 def test_the_batchers_wait_is_told() -> None:
     world: Any = World(1)
     posted = FakeExecutor()
     world.post = posted.post
     batcher = timed(world, 10 * MS, MS, 1, SLO_NS, [])
-    assert batcher.predicted_wait_ns == 0
+    assert batcher.gate is not None
+    assert batcher.gate.wait_ns == 0
     batcher.submit(Ticket(batcher, {"name": "a"}, 16, 16, None, lambda _: None))
     batcher.submit(Ticket(batcher, {"name": "b"}, 16, 16, None, lambda _: None))
-    assert batcher.predicted_wait_ns == about(52 * MS)
+    assert batcher.gate.wait_ns == about(52 * MS)
