@@ -46,6 +46,14 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         int,
         Meta(ge=0, le=86_400_000, description="Time for one request, body to answer, in milliseconds; 0: no limit."),
     ] = 30_000
+    header_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            le=86_400_000,
+            description="Time for a request's headers, in milliseconds: whoever sends none for so long is hung up on.",
+        ),
+    ] = 30_000
     drain_timeout_ms: Annotated[
         int, Meta(ge=0, le=86_400_000, description="Time that requests in flight get at shutdown, in milliseconds.")
     ] = 30_000

@@ -44,7 +44,8 @@ from fastserve.store.folder import check
 MAX_REQUESTS_IN_FLIGHT = 16_384
 """Per worker; the batch queues refuse (429) long before, this bounds what waits for its body."""
 
-HEADER_TIMEOUT_MS = 30_000
+PONG_S = 20
+"""Clients of HTTP/2 that are silent for as long as headers may take are asked whether they are there, and answer within."""
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ def _load_app(
 def granian_options(server: ServerConfig) -> dict[str, Any]:
     """What Granian is started with; its echoes in bench/load are started with the same."""
     tls: dict[str, Any] = {}
+    header_ms = server.header_timeout_ms
     if server.ssl_certificate and server.ssl_keyfile:
         tls = {
             "ssl_cert": Path(server.ssl_certificate),
@@ -191,8 +193,12 @@ def granian_options(server: ServerConfig) -> dict[str, Any]:
         "blocking_threads": 1,
         "loop": Loops.uvloop,
         "http": HTTPModes.auto,
-        "http1_settings": HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=MAX_HEAD_BYTES),
-        "http2_settings": HTTP2Settings(max_headers_size=MAX_HEADERS_BYTES),
+        "http1_settings": HTTP1Settings(header_read_timeout=header_ms, max_buffer_size=MAX_HEAD_BYTES),
+        "http2_settings": HTTP2Settings(
+            max_headers_size=MAX_HEADERS_BYTES,
+            keep_alive_interval=header_ms,
+            keep_alive_timeout=min(PONG_S, -(-header_ms // 1000)),
+        ),
         "websockets": False,
         "backlog": MAX_WAITING_CONNECTIONS,
         "backpressure": MAX_REQUESTS_IN_FLIGHT,

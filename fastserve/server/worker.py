@@ -28,6 +28,7 @@ from fastserve.http.logged import LoggedReply
 from fastserve.server.certificates import Certificates
 from fastserve.server.ending import Drains, end_at_signals
 from fastserve.server.listeners import MAX_WAITING_CONNECTIONS
+from fastserve.server.silence import silence
 
 # Granian's own parts have no types, or other ones than they take.
 _futures: Any = import_module("granian._futures")
@@ -211,6 +212,9 @@ class _Service:
         self._spare: int | None = None
         self._looking: asyncio.Future[bool] | None = None
         self._stopping = False
+        header_timeout_ms = given["http1_settings"].header_read_timeout
+        over_tls = self._app.certificates is not None
+        self._silence = silence(self._listener.get_fd(), header_timeout_ms, over_tls=over_tls)
         end_at_signals(self._loop, self._app, self.stop)
 
     def begin(self) -> None:
@@ -225,6 +229,14 @@ class _Service:
             if self._app.poll_s:
                 self._loop.call_later(self._app.poll_s, self._look_now_and_then, certificates)
         self._serve(fd, self._given["ssl_ctx"])
+        if self._silence is not None:
+            self._silence.start()
+
+    @property
+    def note(self) -> Callable[[str], None] | None:
+        """To be told where each request comes from; None where nobody asks."""
+        asks = self._silence
+        return None if asks is None or asks.askers is None else asks.askers.note
 
     async def ended(self) -> None:
         """Until all is answered."""
@@ -236,6 +248,8 @@ class _Service:
     def stop(self) -> None:
         """Take nothing new, finish what is in flight, and end. Once."""
         self._stopping = True
+        if self._silence is not None:
+            self._silence.stop()
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
@@ -287,6 +301,28 @@ class _Service:
                 self._loop.call_later(LEAVE_WITHIN_S, generation.stop)
 
 
+def _noting(note: Callable[[str], None], takes: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """`takes`, and where the request came from is noted."""
+
+    def noted(watcher: Any) -> bool:
+        note(watcher.scope.client)
+        return takes(watcher)
+
+    return noted
+
+
+def _noting_asgi(note: Callable[[str], None], app: Any) -> Any:
+    """The ASGI application, and where the request came from is noted."""
+
+    def noted(scope: dict[str, Any], receive: Any, send: Any) -> Any:
+        if scope["type"] != "lifespan":
+            host, port = scope["client"]
+            note(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return app(scope, receive, send)
+
+    return noted
+
+
 def _run_worker(*arguments: Any) -> None:
     """Granian's own RSGI worker, step by step, with our schedule function and our view of the loop."""
     given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
@@ -297,7 +333,8 @@ def _run_worker(*arguments: Any) -> None:
 
     def scheduler() -> _Scheduler:
         made = _Scheduler(loop, coroutine, None, enter, leave)
-        made.ask_first(app.direct_door().express.takes)
+        takes = app.direct_door().express.takes
+        made.ask_first(takes if service.note is None else _noting(service.note, takes))
         return made
 
     service = _Service(_granian.RSGIWorker, given, scheduler)
@@ -313,9 +350,13 @@ def _run_asgi_worker(*arguments: Any) -> None:
     given = dict(zip(SPAWN_PARAMETERS, arguments, strict=True))
     app, loop = given["callback"], given["loop"]
     lifespan = _asgi.LifespanProtocol(app)
-    callback = _asgi._callback_wrapper(app, given["scope_opts"], lifespan.state, given["log_access_fmt"])
-    watched = _futures._future_watcher_wrapper(callback)
-    service = _Service(_granian.ASGIWorker, given, lambda: _futures._new_cbscheduler(loop, watched, impl_asyncio=True))
+
+    def scheduler() -> Any:
+        told = app if service.note is None else _noting_asgi(service.note, app)
+        callback = _asgi._callback_wrapper(told, given["scope_opts"], lifespan.state, given["log_access_fmt"])
+        return _futures._new_cbscheduler(loop, _futures._future_watcher_wrapper(callback), impl_asyncio=True)
+
+    service = _Service(_granian.ASGIWorker, given, scheduler)
     loop.run_until_complete(lifespan.startup())
     if lifespan.interrupt:
         _log.error("the application does not start", exc_info=lifespan.exc)
