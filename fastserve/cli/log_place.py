@@ -189,7 +189,7 @@ class Folder:
 
         from fastserve.config import LogConfig
         from fastserve.store.frames import Kind
-        from fastserve.store.tail import encode_tombstone
+        from fastserve.store.tombstones import encode_tombstone
         from fastserve.store.writer import Writer
 
         told, errors = threading.Event(), []

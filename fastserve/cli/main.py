@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from fastserve import __version__
 from fastserve.errors import FastServeError
 
 COMMANDS = (
@@ -62,6 +63,23 @@ def _debug_option() -> click.Option:
     )
 
 
+def _version_option() -> click.Option:
+    return click.Option(
+        ["-V", "--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_show_version,
+        help="Show the version and exit.",
+    )
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"fastserve {__version__}")
+        ctx.exit()
+
+
 def _show_tracebacks(_ctx: click.Context, _parameter: click.Parameter, debug: bool) -> None:
     if debug:
         sys.excepthook = sys.__excepthook__
@@ -75,7 +93,7 @@ def _one_line(kind: type[BaseException], error: BaseException, _traceback: Trace
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: fastserve demo",
-    params=[_debug_option()],
+    params=[_version_option(), _debug_option()],
 )
 def cli() -> None:
     """Serve ONNX models over HTTP, natively fast."""

@@ -27,7 +27,8 @@ from fastserve.store.errors import SegmentUnreadable
 from fastserve.store.folder import Segment, listed
 from fastserve.store.parts import DAY_NS
 from fastserve.store.recovery import adopt
-from fastserve.store.tail import Decoded, Readers, decode
+from fastserve.store.rows import Readers
+from fastserve.store.tail import Decoded, decode
 
 LOCK = "compactor.lock"
 KEPT = ".unreadable"

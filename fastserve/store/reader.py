@@ -18,8 +18,7 @@ from msgspec import Struct
 from fastserve.errors import ErrorCode, FastServeError
 from fastserve.store.catalogue import Catalogue, File, State, Tombstone
 from fastserve.store.plan import options
-from fastserve.store.rows import Row
-from fastserve.store.tail import Readers, Tail
+from fastserve.store.rows import Readers, Row
 from fastserve.types import EVERYBODY, Caller
 
 INSTALL = "asking the prediction log takes DuckDB and pyarrow: pip install 'fastserve[log]'"
@@ -71,6 +70,8 @@ class Reader:
         """Raises LogUnavailable without the extra."""
         if unsupported():
             raise LogUnavailable(unsupported())
+        from fastserve.store.tail import Tail
+
         self._directory = directory
         self._memory_bytes = memory_bytes
         self._threads = threads

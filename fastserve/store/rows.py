@@ -3,9 +3,12 @@
 Memory: a row owns what is in it.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
+
+from fastserve.store.frames import Frame
 
 Value = int | float | str | list[str] | list[float]
 """What a feature or tag is; a list of floats is an embedding's vector."""
@@ -41,3 +44,7 @@ class Row(Struct, frozen=True, kw_only=True):
     importances: dict[str, float] = {}
     extras: dict[str, Any] = {}
     digest: bytes = b""
+
+
+Readers = Mapping[int, Callable[[Frame], Iterable[Row]]]
+"""Who knows what a frame of a kind holds."""

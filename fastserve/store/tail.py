@@ -5,10 +5,9 @@ Thread: one at a time. Memory: what the segments hold that are not compacted yet
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
@@ -17,23 +16,13 @@ from fastserve.store.catalogue import SegmentName, Tombstone
 from fastserve.store.errors import SegmentUnreadable
 from fastserve.store.folder import Segment, listed, scan
 from fastserve.store.frames import Frame, Kind
-from fastserve.store.rows import Row
-
-Readers = Mapping[int, Callable[[Frame], Iterable[Row]]]
-"""Who knows what a frame of a kind holds."""
+from fastserve.store.rows import Readers, Row
+from fastserve.store.tombstones import decode_tombstone
 
 ROWS_AT_ONCE = 8192
 """Rows that are objects at one time; a table takes a fraction of their memory."""
 
 _log = logging.getLogger(__name__)
-
-
-class TombstoneBody(Struct, frozen=True):
-    """The payload of a frame that deletes."""
-
-    model_id: str
-    prediction_id: str
-    space: str | None = None
 
 
 class Decoded(Struct):
@@ -50,11 +39,6 @@ class Seen(Struct, frozen=True):
 
     tables: Mapping[str, Sequence[pa.Table]]
     tombstones: Sequence[Tombstone]
-
-
-def encode_tombstone(model_id: str, prediction_id: str, space: str | None) -> bytes:
-    """The payload of a frame of kind TOMBSTONE: that prediction is deleted, in every space or in one."""
-    return msgspec.msgpack.encode(TombstoneBody(model_id, prediction_id, space))
 
 
 def decode(segment: Segment, readers: Readers, into: Decoded) -> bool:
@@ -81,8 +65,7 @@ def decode(segment: Segment, readers: Readers, into: Decoded) -> bool:
 
 def _rows(frame: Frame, readers: Readers, into: Decoded) -> list[Row]:
     if frame.kind == Kind.TOMBSTONE:
-        body = _TOMBSTONE.decode(frame.payload)
-        into.tombstones.append(Tombstone(body.space, body.model_id, body.prediction_id, frame.seq))
+        into.tombstones.append(decode_tombstone(frame))
         return []
     reader = readers.get(frame.kind)
     if reader is None:
@@ -144,6 +127,3 @@ def _shorten(decoded: Decoded) -> None:
             last = tables.pop()
             tables[-1] = columns.joined([tables[-1], last]).combine_chunks()
         decoded.tables[model] = tables
-
-
-_TOMBSTONE = msgspec.msgpack.Decoder(TombstoneBody)

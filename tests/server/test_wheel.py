@@ -1,9 +1,8 @@
 """The wheel installs and serves where there is no compiler: a fresh environment, outside of the source tree.
 
 The wheel is built from a copy of the sources, with the extensions that the tests run on already in their place, so that
-nothing is compiled twice (setuptools compiles what is out of date). The fresh environment gets the wheel by pip and
-finds its dependencies in the test environment through a .pth file, without the editable fastserve: that is not on
-`sys.path` itself but behind a finder that a .pth file starts, and .pth files count in one's own site folder only.
+nothing is compiled twice (setuptools compiles what is out of date). The fresh environment gets the wheel by pip, and
+links to what the wheel requires, and to nothing else that the test environment has: what only an extra brings is missed.
 """
 
 import json
@@ -17,9 +16,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution, distributions
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from fastserve import demo
 from tests.support.server import free_port
@@ -65,8 +67,30 @@ def fresh_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*install, str(wheel)], check=True, timeout=60, env=_bare_environment(folder))
     (site,) = (folder / "lib").glob("python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    for name in sorted(_required(["fastserve"], site) - {"fastserve"}):
+        _link(distribution(name), site)
     return python
+
+
+def _required(names: list[str], site: Path) -> set[str]:
+    """What pip would install for these, without extras."""
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        if name in found:
+            continue
+        found.add(name)
+        paths = [str(site)] if name == "fastserve" else sys.path
+        (one,) = islice(distributions(name=name, path=paths), 1)
+        asked = [Requirement(text) for text in one.requires or ()]
+        names += [it.name for it in asked if it.marker is None or it.marker.evaluate({"extra": ""})]
+    return found
+
+
+def _link(one: Distribution, site: Path) -> None:
+    """Have its packages and modules found in `site`, too."""
+    for top in {file.parts[0] for file in one.files or () if file.parts[0] not in ("..", "__pycache__")}:
+        (site / top).symlink_to(str(one.locate_file(top)))
 
 
 def _bare_environment(folder: Path) -> dict[str, str]:
@@ -106,6 +130,23 @@ def test_it_is_the_installed_package_that_runs(fresh_python: Path) -> None:
         assert Path(line).is_relative_to(fresh_python.parent.parent)
     found = json.loads(run_in(fresh_python, str(fresh_python.parent / "fastserve"), "version", "--json").stdout)
     assert found["fastserve"]
+
+
+def test_every_command_is_there_without_any_extra(fresh_python: Path) -> None:
+    ask = """
+from click.testing import CliRunner
+from fastserve.cli.main import cli
+
+def ask(command, names):
+    assert CliRunner().invoke(cli, [*names, "--help"]).exit_code == 0, names
+    for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+        ask(command.get_command(None, name), [*names, name])
+        print(*names, name)
+
+ask(cli, [])
+"""
+    told = run_in(fresh_python, "-c", ask).stdout.splitlines()
+    assert {"serve", "log query", "log drift"} <= set(told)
 
 
 def test_no_compiler_can_be_found_there(fresh_python: Path) -> None:

@@ -11,7 +11,7 @@ from fastserve.store.disk import DISK
 from fastserve.store.folder import LOCK
 from fastserve.store.frames import FRAME_BYTES, Frame, Kind, encode, new_header, read_header
 from fastserve.store.rows import Row
-from fastserve.store.tail import encode_tombstone
+from fastserve.store.tombstones import encode_tombstone
 
 DAY_NS = 86_400 * 10**9
 NOW_NS = 20_000 * DAY_NS + 3600 * 10**9

@@ -141,6 +141,12 @@ def test_version_names_what_is_installed() -> None:
     assert f"fastserve    {__version__}" in run("version").output
 
 
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version_is_an_option_too(option: str) -> None:
+    found = CliRunner().invoke(cli, [option])
+    assert (found.exit_code, found.output) == (0, f"fastserve {__version__}\n")
+
+
 def test_check_says_what_would_be_served() -> None:
     result = run("check", str(demo.MODELS), "--json")
     report = json.loads(result.output)

@@ -22,7 +22,7 @@ from fastserve.store.errors import StoreError
 from fastserve.store.frames import Kind
 from fastserve.store.question import DEFAULT_ROWS, MAX_ROWS, Answer, Format, Question
 from fastserve.store.rows import Row
-from fastserve.store.tail import encode_tombstone
+from fastserve.store.tombstones import encode_tombstone
 from fastserve.types import Caller
 
 RECORD = re.compile(r"/log/records/(?P<record>.+?/.+)", re.DOTALL)
