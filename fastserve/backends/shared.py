@@ -33,11 +33,11 @@ class SharedFolder:
 
     def __init__(self, base: str | None) -> None:
         parent = Path(base or tempfile.gettempdir())
-        remove_left(parent)
+        remove_left(parent, PREFIX)
         self._lock = -1
         while self._lock < 0:  # another server may take it for left over before it is locked
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            self._lock = _hold(self.path, fcntl.LOCK_EX)
+            self._lock = hold(self.path, fcntl.LOCK_EX)
 
     def close(self) -> None:
         """Take everything away. Whoever has it mapped still has it."""
@@ -45,9 +45,9 @@ class SharedFolder:
         os.close(self._lock)
 
 
-def remove_left(parent: Path) -> None:
-    """Remove the folders of our own user's servers that were killed."""
-    for folder in parent.glob(f"{PREFIX}*"):
+def remove_left(parent: Path, prefix: str) -> None:
+    """Remove the folders with names like that of our own user's servers that were killed."""
+    for folder in parent.glob(f"{prefix}*"):
         with suppress(OSError):
             found = folder.lstat()
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
@@ -92,7 +92,7 @@ class SharedModels:
             lock = -1
             while lock < 0:
                 folder.mkdir(mode=0o700, exist_ok=True)
-                lock = _hold(folder, fcntl.LOCK_SH)
+                lock = hold(folder, fcntl.LOCK_SH)
             try:
                 if not (folder / READY).exists():
                     _fill(folder, prepare)
@@ -139,7 +139,7 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _hold(folder: Path, how: int) -> int:
+def hold(folder: Path, how: int) -> int:
     """A descriptor of the folder, locked; -1 where somebody took the folder away meanwhile. Raises OSError."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -74,7 +74,8 @@ def read_settings(path: Path) -> FolderSettings:
         raise ConfigError(f"{path}: nested too deeply") from None
     parameters = settings.parameters or _Parameters()
     notes = _unapplied(path, text, raw)
-    values: dict[str, Any] = {}
+    version, labels = _version(path, parameters.version, notes)
+    values: dict[str, Any] = {"labels": labels} if labels else {}
     if settings.max_batch_size < 0 or settings.max_batch_time < 0:
         raise ConfigError(f"{path}: expected max_batch_size and max_batch_time of at least 0")
     if settings.max_batch_size:
@@ -92,7 +93,7 @@ def read_settings(path: Path) -> FolderSettings:
         renames=bool(settings.name),
         values=values,
         model_path=_model_path(path, parameters.uri),
-        version=_version(path, parameters.version, notes),
+        version=version,
         read=(str(path),),
         declared=raw,
         notes=tuple(notes),
@@ -121,15 +122,15 @@ def _model_path(path: Path, uri: str | None) -> str:
     return str(inside(path.parent, uri.removeprefix("file://"), f"{path}: parameters.uri"))
 
 
-def _version(path: Path, version: str | int | None, notes: list[str]) -> int:
-    """`v2` and `2` are 2; what is no number is 1, and said."""
-    if version is None or version == "":
-        return 1
-    digits = str(version).removeprefix("v")
-    if digits.isdecimal() and digits.isascii() and int(digits) < 1 << 63:
-        return int(digits)
-    notes.append(f'{path}: parameters.version "{version}" is no whole number; it is served as version 1')
-    return 1
+def _version(path: Path, version: str | int | None, notes: list[str]) -> tuple[int, dict[str, int]]:
+    """`v2` and `2` are 2; what is no number is 1, and said. With it the label that such a version is asked for by."""
+    text = "" if version is None else str(version)
+    digits = text.removeprefix("v")
+    is_number = digits.isdecimal() and digits.isascii() and len(digits) < len(str(1 << 63))
+    if text and not is_number:
+        notes.append(f'{path}: parameters.version "{text}" is no whole number; it is version 1, and has that label')
+    number = int(digits) if is_number else 1
+    return number, {text: number} if text and not (is_number and text == digits) else {}
 
 
 def _unapplied(path: Path, text: str, raw: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Container, Mapping
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -16,10 +17,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fastserve.config import AuthConfig, DatasetConfig
-from fastserve.engine.overrides import Overrides, overridden, read_overrides
+from fastserve.engine.overrides import CONFIG, Overrides, overridden, read_overrides
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.scheduling import stand_back
 from fastserve.engine.state import Outcome, Settings, State, Told, View, entries_of, index_of
+from fastserve.engine.uploads import FILES, Uploads, read_upload
 from fastserve.errors import (
     Draining,
     FastServeError,
@@ -75,11 +77,17 @@ class Fleet(Protocol):
 
 
 class Wish(Struct, frozen=True):
-    """What calls have asked for one model. `unloaded_at`: the stamps of its files when it was to be unloaded."""
+    """What calls have asked for one model. `unloaded_at`: the stamps of its files when it was to be unloaded.
+
+    `uploaded`: what came with the call, instead of what the repository has; `fallback`: what came with an earlier one, until
+    it is known that this one loads.
+    """
 
     unloaded_at: Mapping[int, Any] | None = None
     overrides: Overrides = Overrides()
     attempt: int = 0
+    uploaded: OnDisk | None = None
+    fallback: OnDisk | None = None
 
 
 class Job(Struct, frozen=True):
@@ -108,6 +116,7 @@ class Director:
         self._attempts = 0
         self._settings: dict[str, dict[str, Any]] = {}
         self._found: Mapping[str, OnDisk] = {}
+        self._uploads = Uploads()
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="director", daemon=True)
         self.state = State()
@@ -124,6 +133,7 @@ class Director:
             self._thread.join()
         self._stopped = True
         self._refuse_left()
+        self._uploads.keep_only(())
 
     def refresh(self, told: Told) -> None:
         """Look at the disk now and take what is there, finished or not; told of every model once it is in effect."""
@@ -137,7 +147,7 @@ class Director:
         """Look at the disk now and serve that model, whatever was asked before; what failed is tried again.
 
         `overrides`: fields of the model's configuration that are other than configured, until the next such call; or
-        Triton's configuration, as JSON under "config".
+        Triton's configuration, as JSON under "config", and under "files" the folder of an `Upload` that is to be served.
         """
         self._post(Job(partial(self._load, model, overrides or {}, told), told))
 
@@ -190,6 +200,8 @@ class Director:
         self._found = self._catalog.look(finished)
         for name, wish in list(self._wishes.items()):
             disk = self._found.get(name)
+            if wish.uploaded is not None:
+                continue
             if disk is None:
                 del self._wishes[name]
             elif wish.unloaded_at is not None and wish.unloaded_at != disk.stamps:
@@ -197,8 +209,14 @@ class Director:
                 self._wishes[name] = replace(wish, unloaded_at=None)
         self._publish()
 
+    @property
+    def _models(self) -> Mapping[str, OnDisk]:
+        """What is on disk, but for what came with calls instead."""
+        came = {name: wish.uploaded for name, wish in self._wishes.items() if wish.uploaded is not None}
+        return {**self._found, **came} if came else self._found
+
     def _publish(self) -> None:
-        models = {name: self._as_wished(disk) for name, disk in self._found.items()}
+        models = {name: self._as_wished(disk) for name, disk in self._models.items()}
         settings: Settings = {area: dict(values) for area, values in self._settings.items()}
         state = State(
             self.state.revision + 1,
@@ -242,45 +260,83 @@ class Director:
 
     def _load(self, model: str, overrides: Mapping[str, Any], told: Told) -> None:
         self._look(finished=(model, self._name_of(model) or model))
-        name = self._name_of(model)
-        if name is None:
-            raise ModelNotFound(model)
-        found = read_overrides(overrides, self._found[name])  # before anything is changed
+        name = self._name_of(model) or model
+        before = self._wishes.get(name, Wish())
+        uploaded: OnDisk | None = None
+        if FILES in overrides:
+            uploaded, found = self._take(name, Path(overrides[FILES]) / model, overrides[CONFIG])
+        else:
+            found = read_overrides(overrides, self._on_disk(name))  # before anything is changed
         for note in found.notes:
             _log.warning("model %s: %s", name, note)
-        before = self._wishes.get(name, Wish())
         self._attempts += 1
-        self._wishes[name] = Wish(None, found, self._attempts)
+        self._wishes[name] = Wish(None, found, self._attempts, uploaded, fallback=before.uploaded)
         self._publish()
         self._when_applied(told, partial(self._loaded, name, before, self._attempts))
 
+    def _on_disk(self, name: str) -> OnDisk:
+        """What the repository has of that name."""
+        if name in self._found:
+            return self._found[name]
+        if name in self._models:
+            raise LoadRefused(f"model {quoted(name)} came with a load call, and is not on disk: send its files again")
+        raise ModelNotFound(name)
+
+    def _take(self, name: str, base: Path, config: str) -> tuple[OnDisk, Overrides]:
+        """What came with a call, and was put there."""
+        self._uploads.take(base.parent)
+        try:
+            return read_upload(name, base, config, self._found.get(name))
+        except Exception:
+            self._remove_unused()
+            raise
+
+    def _remove_unused(self) -> None:
+        """Take away what came with calls and nobody will load any more."""
+        came = [disk for wish in self._wishes.values() for disk in (wish.uploaded, wish.fallback) if disk is not None]
+        self._uploads.keep_only([disk.place for disk in came])
+
     def _loaded(self, name: str, before: Wish, attempt: int, view: View) -> Outcome:
-        """What came of a load: its reason if a version failed. Overrides that brought it about are taken back."""
+        """What came of a load: its reason if a version failed. What the call asked for is then taken back."""
         statuses = view.report.models.get(name, ())
         reasons = [f"version {s.version}: {s.reason}" for s in statuses if s.state is VersionState.FAILED or s.reason]
         if not reasons and not any(status.state is VersionState.READY for status in statuses):
             disk = self.state.models.get(name)
             found = [] if disk is None else [disk.told(problem) for problem in disk.problems]
             reasons = found or ["it has no version to serve"]
+        self._jobs.put(Job(partial(self._settle, name, before if reasons else None, attempt)))
         if not reasons:
             return entries_of(name, self.state, view)
-        self._jobs.put(Job(partial(self._take_back, name, before, attempt)))
         return LoadRefused(f"model {quoted(name)} does not load: {'; '.join(reasons)}")
 
-    def _take_back(self, name: str, before: Wish, attempt: int) -> None:
+    def _settle(self, name: str, back_to: Wish | None, attempt: int) -> None:
+        """A load is over; it is as it was before where that is to be gone back to."""
         wish = self._wishes.get(name)
-        if wish is not None and wish.attempt == attempt and wish.overrides != before.overrides:
-            self._wishes[name] = replace(wish, overrides=before.overrides)
+        if wish is None or wish.attempt != attempt:
+            return
+        if back_to is None:
+            self._wishes[name] = replace(wish, fallback=None)
+        elif (wish.overrides, wish.uploaded) != (back_to.overrides, back_to.uploaded):
+            self._wishes[name] = replace(wish, overrides=back_to.overrides, uploaded=back_to.uploaded, fallback=None)
             self._publish()
+        self._after_all_have_it()
+
+    def _after_all_have_it(self) -> None:
+        """Remove what is unused once no worker loads it."""
+        if self._uploads:
+            self._fleet.when_applied(self.state.revision, lambda _: self._jobs.put(Job(self._remove_unused)))
 
     def _unload(self, model: str, told: Told) -> None:
         self._look()
         name = self._name_of(model)
         if name is None:
             raise ModelNotFound(model)
-        self._wishes[name] = Wish(unloaded_at=self._found[name].stamps, attempt=self._attempts)
+        # What came with a call is gone then; what the repository has under that name is not served in its place.
+        disk = self._found.get(name)
+        self._wishes[name] = Wish(unloaded_at=None if disk is None else disk.stamps, attempt=self._attempts)
         self._publish()
         self._when_applied(told, lambda view: entries_of(name, self.state, view))
+        self._after_all_have_it()
 
     def _change(self, area: str, values: Mapping[str, Any], told: Told) -> None:
         known = {**self._settings.get(area, {}), **values}
@@ -305,6 +361,7 @@ class Director:
 
     def _name_of(self, model: str) -> str | None:
         """The model's own name, if there is one of that name or alias."""
-        if model in self._found:
+        models = self._models
+        if model in models:
             return model
-        return next((name for name, disk in self._found.items() if model in disk.config.aliases), None)
+        return next((name for name, disk in models.items() if model in disk.config.aliases), None)

@@ -39,12 +39,20 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 """What a field of Triton's decides where it is given, whatever it says: nothing that was configured is left of that."""
 
 
+DECIDED = frozenset(field for fields in _FIELDS.values() for field in fields) | {"classes", "versions"}
+"""All fields that Triton's configuration decides: of files that come with one, nothing else says them."""
+
+
 class Overrides(Struct, frozen=True):
-    """`fields`: of ModelConfig. `declared`: what Triton's configuration said, as plain values. `notes`: not applied."""
+    """`fields`: of ModelConfig. `declared`: what Triton's configuration said, as plain values. `notes`: not applied.
+
+    `model_file`: the file's name inside version folders, if that was said.
+    """
 
     fields: Mapping[str, Any] = {}
     declared: Mapping[str, Any] = {}
     notes: tuple[str, ...] = ()
+    model_file: str = ""
 
 
 def read_overrides(asked: Mapping[str, Any], disk: OnDisk) -> Overrides:
@@ -77,23 +85,23 @@ def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Override
     try:
         said = triton.read_overrides(text, disk.base)
     except ConfigError as error:
-        raise InvalidRequest(_without_folder(str(error), disk)) from None
+        raise InvalidRequest(without_folder(str(error), disk)) from None
     if said.refused:
-        raise InvalidRequest(_without_folder("; ".join(said.refused), disk))
+        raise InvalidRequest(without_folder("; ".join(said.refused), disk))
     if said.name not in ("", disk.config.name):
         raise InvalidRequest(f"config: the name {quoted(said.name)} is another model's than {quoted(disk.config.name)}")
     bare = asdict(ModelConfig(name="x"))
     given = msgspec.json.decode(text, type=dict[str, Any])
     decided = [field for name, fields in _FIELDS.items() if given.get(name) is not None for field in fields]
     fields = {**{field: bare[field] for field in decided}, **said.values, **others}
-    notes = tuple(_without_folder(note, disk) for note in (*said.notes, *said.problems))
+    notes = tuple(without_folder(note, disk) for note in (*said.notes, *said.problems))
     plain = msgspec.to_builtins(fields)
     for tensor in (*plain.get("inputs", ()), *plain.get("outputs", ())):
-        tensor["where"] = _without_folder(tensor["where"], disk)
-    return Overrides(plain, said.declared, notes)
+        tensor["where"] = without_folder(tensor["where"], disk)
+    return Overrides(plain, said.declared, notes, said.model_file)
 
 
-def _without_folder(text: str, disk: OnDisk) -> str:
-    """Callers need not know where models lie, and what came in a request has no lines."""
+def without_folder(text: str, disk: OnDisk) -> str:
+    """`text` as callers are told it: they need not know where models lie, and what came in a request has no lines."""
     text = text.replace(f"{disk.base}/", "").replace(str(disk.base), "the model's folder")
     return text.replace("config, line 0: ", "config: ")

@@ -18,6 +18,13 @@ def predict(server: ServerProcess, model: str, body: bytes = b'{"instances": [[1
     return msgspec.json.decode(answer.body)
 
 
+def infer(server: ServerProcess, model: str) -> Any:
+    body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "INT64", "data": [1, 1]}]}
+    with wire(server) as one:
+        answer = one.post(f"/v2/models/{model}/infer", msgspec.json.encode(body))
+    return msgspec.json.decode(answer.body)["outputs"][0]["data"]
+
+
 def test_folders_of_triton_and_of_mlserver_are_served_and_what_they_say_is_told(tmp_path: Path):
     for version in (1, 2, 3):
         models.save(times(version), tmp_path / "triton" / str(version))
@@ -36,6 +43,8 @@ def test_folders_of_triton_and_of_mlserver_are_served_and_what_they_say_is_told(
     )
     models.save(times(5), tmp_path / "folder")
     (tmp_path / "folder" / "model-settings.json").write_text('{"name": "five", "parameters": {"version": "v7"}}')
+    models.save(times(7), tmp_path / "named")
+    (tmp_path / "named" / "model-settings.json").write_text('{"name": "seven", "parameters": {"version": "v0.1.0"}}')
     models.save(times(6), tmp_path / "wrong" / "1")
     (tmp_path / "wrong" / "config.pbtxt").write_text('\ninput { name: "x" data_type: TYPE_FP32 }')
     with ServerProcess(str(tmp_path), "--poll-seconds", "0.1") as server:
@@ -44,6 +53,8 @@ def test_folders_of_triton_and_of_mlserver_are_served_and_what_they_say_is_told(
         assert predict(server, "triton/versions/1") == {"predictions": [[1, 1]]}
         assert "error" in predict(server, "triton/versions/3")
         assert predict(server, "five/versions/7") == {"predictions": [[5, 5]]}
+        assert infer(server, "five/versions/v7") == [5, 5]
+        assert infer(server, "seven/versions/v0.1.0") == [7, 7]
         assert "error" in predict(server, "wrong")
         assert "3 x 1" in server.output
         assert f'{tmp_path}/wrong/config.pbtxt, line 2: "x": said to be FP32, and the graph has INT64' in server.output

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 from tests.protocols.case_models import write_repository
+from tests.support.served import workers_of
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 
@@ -43,8 +46,14 @@ def server(repository: Path, workers: int) -> Iterator[ServerProcess]:
     chain = config.parent / "models" / "chain"
     (chain / "1").mkdir(parents=True)
     (chain / "config.pbtxt").write_text(CHAIN)
-    with ServerProcess(str(config), "--workers", str(workers)) as server:
+    with ServerProcess(str(config), "--workers", str(workers), "--weights-dir", str(config.parent)) as server:
         yield server
+    assert uploads(repository) == []
+
+
+def uploads(repository: Path) -> list[Path]:
+    """The folders of what came with load calls."""
+    return list(repository.parent.glob("fastserve-upload-*"))
 
 
 DESCRIPTION = """
@@ -252,14 +261,75 @@ def test_a_load_that_fails_says_why_and_changes_nothing(
     until(lambda: client.get_model_config("four") == before and state_of(client, "four") == [("1", "READY", "")])
 
 
+SENT = {
+    "max_batch_size": 8,
+    "default_model_filename": "net.onnx",
+    "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": [4], "label_filename": "names.txt"}],
+}
+
+
+def test_a_model_comes_with_a_load_call(server: ServerProcess, client: triton.InferenceServerClient, repository: Path):
+    model = (repository / "four" / "1" / "model.onnx").read_bytes()
+    files = {"file:3/net.onnx": model, "file:names.txt": b"n\ne\ns\nw\n", "file:3/more/large": bytes(1 << 18)}
+    client.load_model("sent", config=json.dumps(SENT), files=files)
+    versions = everywhere(server, lambda one: one.get_model_metadata("sent")["versions"])
+    assert versions == [["3"]] * MANY
+    best = client.infer("sent", [given()], outputs=[triton.InferRequestedOutput("y", class_count=1)]).as_numpy("y")
+    assert best.tolist() == [[b"3.000000:3:w"], [b"7.000000:3:w"]]
+    status, told = refused(lambda: client.load_model("sent", config="{}", files={"file:4/model.onnx": b"junk"}))
+    assert (status, "not an ONNX file" in told, "/tmp" in told) == ("400", True, False), told
+    assert everywhere(server, lambda one: one.infer("sent", [given(1)]).get_response()["model_version"]) == ["3"] * MANY
+    assert refused(lambda: client.load_model("sent"))[1].endswith("is not on disk: send its files again")
+    until(lambda: len(uploads(repository)) == 1)
+    client.unload_model("sent")
+    assert everywhere(server, lambda one: refused(lambda: one.get_model_metadata("sent"))[0]) == ["404"] * MANY
+    assert state_of(client, "sent") == []
+    until(lambda: uploads(repository) == [])
+
+
+def test_files_stand_in_for_those_on_disk_until_the_next_load(
+    server: ServerProcess, client: triton.InferenceServerClient, repository: Path
+):
+    model = (repository / "scores" / "1" / "model.onnx").read_bytes()
+    client.load_model("described", config="{}", files={"file:7/model.onnx": model})
+    assert state_of(client, "described") == [("7", "READY", "")]
+    shapes = everywhere(server, lambda one: one.get_model_metadata("described")["inputs"][0]["shape"])
+    assert shapes == [[-1, 3]] * MANY, "what the folder's config.pbtxt says is of other files"
+    assert client.get_model_config("described")["max_batch_size"] != 8
+    client.load_model("described")
+    assert (
+        everywhere(server, lambda one: one.infer("described", [given(1)]).get_response()["model_version"])
+        == ["1"] * MANY
+    )
+    assert client.get_model_config("described")["max_batch_size"] == 8
+    until(lambda: uploads(repository) == [])
+
+
+def test_a_worker_that_is_replaced_has_what_came_with_a_call(
+    server: ServerProcess, client: triton.InferenceServerClient, repository: Path, workers: int
+):
+    model = (repository / "four" / "1" / "model.onnx").read_bytes()
+    client.load_model("kept", config="{}", files={"file:1/model.onnx": model})
+    before = workers_of(server)
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: before[0] not in workers_of(server) and len(workers_of(server)) == len(before))
+
+    def all_serve() -> bool:
+        try:
+            return everywhere(server, lambda one: one.is_model_ready("kept")) == [True] * MANY
+        except OSError:
+            return False
+
+    until(all_serve)
+    client.unload_model("kept")
+
+
 def test_what_cannot_be_loaded(client: triton.InferenceServerClient):
     assert refused(lambda: client.load_model("nope")) == ("404", 'no model named "nope"')
     assert refused(lambda: client.unload_model("nope"))[0] == "404"
     status, text = refused(lambda: client.load_model("broken"))
     assert (status, "not an ONNX file" in text) == ("400", True)
     assert refused(lambda: client.load_model("a/b"))[0] == "400"
-    files = {"file:1/model.onnx": b"x"}
-    assert refused(lambda: client.load_model("four", config="{}", files=files))[0] == "400"
 
 
 def test_the_same_from_the_asyncio_client(server: ServerProcess):

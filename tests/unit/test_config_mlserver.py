@@ -43,8 +43,26 @@ def test_a_version_that_is_no_number_is_told(tmp_path: Path):
     settings = read(tmp_path, {"parameters": {"version": "v0.1.0"}})
     assert settings.version == 1
     assert settings.notes == (
-        f'{tmp_path}/model-settings.json: parameters.version "v0.1.0" is no whole number; it is served as version 1',
+        f'{tmp_path}/model-settings.json: parameters.version "v0.1.0" is no whole number;'
+        " it is version 1, and has that label",
     )
+    assert settings.values["labels"] == {"v0.1.0": 1}
+
+
+VERSIONS: list[tuple[Any, int, dict[str, int]]] = [
+    ("v2", 2, {"v2": 2}),
+    ("2", 2, {}),
+    ("02", 2, {}),
+    (3, 3, {}),
+    ("", 1, {}),
+    ("9" * 5000, 1, {"9" * 5000: 1}),
+]
+
+
+@pytest.mark.parametrize(("version", "number", "labels"), VERSIONS, ids=["v2", "2", "02", "three", "none", "too long"])
+def test_a_version_is_asked_for_by_what_it_is_called(tmp_path: Path, version: Any, number: int, labels: dict[str, int]):
+    settings = read(tmp_path, {"parameters": {"version": version}})
+    assert (settings.version, settings.values.get("labels", {})) == (number, labels)
 
 
 def test_tensors_are_what_the_graph_must_have(tmp_path: Path):

@@ -31,12 +31,12 @@ class ContentTyped(InvalidRequest):
 
 
 class NoSuchVersion(FastServeError):
-    """A path with a version that is no number."""
+    """A path with a version that is no number, and no label of the model."""
 
     code = ErrorCode.NOT_FOUND
 
     def __init__(self, model: str, version: str) -> None:
-        super().__init__(f"model {quoted(model)} has no version {quoted(version)}; versions are whole numbers")
+        super().__init__(f"model {quoted(model)} has no version {quoted(version)}; expected a number or a label")
 
 
 def encode_error(error: FastServeError) -> Response:

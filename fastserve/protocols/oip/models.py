@@ -62,7 +62,7 @@ class Models:
 def find(engine: Engine, params: dict[str, str]) -> Lease:
     """The version that a path names. Raises ModelNotFound, VersionNotFound, NoSuchVersion, ModelNotReady."""
     model, text = params["model"], params.get("version")
-    version = None if text is None else _version(model, text)
+    version = None if text is None else _version(engine, model, text)
     try:
         return engine.lease(model, version)
     except VersionNotFound as error:
@@ -76,12 +76,23 @@ def find(engine: Engine, params: dict[str, str]) -> Lease:
         raise
 
 
-def _version(model: str, text: str) -> int:
+def _version(engine: Engine, model: str, text: str) -> int:
+    """A number; one of the model's labels; or a number as MLServer and MLRun like to write it, `v2`."""
+    number = _number(text)
+    if number is None:
+        config = engine.config_of(model)
+        number = None if config is None else config.labels.get(text)
+    if number is None:
+        number = _number(text.removeprefix("v"))
+    if number is None:
+        raise NoSuchVersion(model, text)
+    return number
+
+
+def _number(text: str) -> int | None:
     digits = text.lstrip("0") or "0"
     # Length first: int() of a very long text is slow, and refuses at thousands of digits.
-    if text.isascii() and text.isdigit() and len(digits) <= len(str(MAX_VERSION)):
-        return int(digits)
-    raise NoSuchVersion(model, text)
+    return int(digits) if text.isascii() and text.isdigit() and len(digits) <= len(str(MAX_VERSION)) else None
 
 
 def _is_ensemble(declared: Mapping[str, Any]) -> bool:

@@ -233,7 +233,10 @@ def _server() -> Iterator[Operation]:
 
 def _changes() -> Iterator[Operation]:
     done = {"load": schemas.FLAG, "unload": schemas.FLAG}
-    for verb, text in (("load", "What is on disk now."), ("unload", "None of its versions serves.")):
+    for verb, text in (
+        ("load", "What is on disk now, or the files it brings."),
+        ("unload", "None of its versions serves."),
+    ):
         yield Operation(
             method="POST",
             paths=(f"/v2/repository/models/{{model}}/{verb}",),

@@ -4,6 +4,7 @@ A call is answered when what it asks for is so in every worker.
 Thread: the door's; answers come from the control's. Memory: none.
 """
 
+import binascii
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import msgspec
 
 from fastserve.engine.engine import Engine
-from fastserve.engine.state import IndexEntry
+from fastserve.engine.state import IndexEntry, Outcome
+from fastserve.engine.uploads import FILES, Upload, check_names
 from fastserve.errors import InvalidRequest, quoted
 from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Route
@@ -63,18 +65,39 @@ class Repository:
         self._engine.control.index(reply.then(_encoded_index, found.get("ready", False), request.caller))
 
     def load(self, request: Request, reply: Reply) -> None:
-        """POST MODEL/load: what is on disk now, with another configuration where one is given."""
+        """POST MODEL/load: what is on disk now, with another configuration where one is given; or the files it brings."""
         model = _name(request)
         found = _parameters(request.body)
-        files = [name for name in found if name.startswith(FILE_PREFIX)]
-        if files:
-            raise InvalidRequest(
-                f"models are read from the server's disk, files in a request are not taken: got {quoted(files[0])}"
-                " - at `$.parameters`"
-            )
         bodies.check(found, LOAD, "$.parameters", others=True)
+        files = {name.removeprefix(FILE_PREFIX): name for name in found if name.startswith(FILE_PREFIX)}
         overrides = {"config": found["config"]} if "config" in found else {}
-        self._engine.control.load(model, reply.then(_encoded, model, "load"), overrides)
+        told = reply.then(_encoded, model, "load")
+        if not files:
+            self._engine.control.load(model, told, overrides)
+            return
+        if not overrides:
+            raise InvalidRequest(
+                'files come with the model\'s "config", as JSON ("{}" will do) - at `$.parameters.config`'
+            )
+        check_names(model, files)
+        upload = self._stored(model, {name: found[key] for name, key in files.items()})
+
+        def ended(outcome: Outcome) -> None:
+            upload.release()
+            told(outcome)
+
+        self._engine.control.load(model, ended, {**overrides, FILES: str(upload.folder)})
+
+    def _stored(self, model: str, files: Mapping[str, Any]) -> Upload:
+        """The files as the director takes them."""
+        upload = Upload(model, self._engine.config.server.weights_dir)
+        try:
+            for name, content in files.items():
+                upload.write(name, _content(content, f"$.parameters[{quoted(FILE_PREFIX + name)}]"))
+        except Exception:
+            upload.remove()
+            raise
+        return upload
 
     def unload(self, request: Request, reply: Reply) -> None:
         """POST MODEL/unload: none of its versions serves, until it is loaded or its files change."""
@@ -93,6 +116,16 @@ def _name(request: Request) -> str:
     if UNSAFE.search(model):
         raise InvalidRequest(f"a model's name must not contain path traversal characters, got {quoted(model)}")
     return model
+
+
+def _content(text: Any, path: str) -> bytes:
+    """What a file holds."""
+    if not isinstance(text, str):
+        raise bodies.wrong("a file in base64", text, path)
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise InvalidRequest(f"expected a file in base64: {error} - at `{path}`") from None
 
 
 def _parameters(body: bytes) -> dict[str, Any]:
