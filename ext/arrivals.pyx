@@ -261,7 +261,7 @@ cdef class Express:
         return True
 
 
-cdef bint suits(object headers, object lane) except -1:
+cpdef bint suits(object headers, object lane) except -1:
     """Whether the headers say that the body is short, as it is, and asks for nothing out of the ordinary."""
     cdef int64_t length = digits(headers.get("content-length"))
     if length <= 0 or length >= <int64_t>lane.limit:

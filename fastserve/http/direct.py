@@ -23,7 +23,7 @@ from typing import Any
 from fastserve._ext.arrivals import Arrivals, Express, ExpressRequest, Overdue
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest
 from fastserve.http.gone import ClientGone
-from fastserve.http.lanes import LIGHT_BYTES, Expressed, Lanes
+from fastserve.http.lanes import LIGHT_BYTES, Expressed, Lanes, submitted
 from fastserve.http.message import Reply, Response
 from fastserve.http.rights import GUARDED
 from fastserve.http.routes import Lane, Route
@@ -225,7 +225,7 @@ class DirectDoor:
         clock = site.clock
         self.arrivals = Arrivals(self.bodies, clock, at, self._answer, MAX_TOGETHER, FRESH_NS, STALLED_NS)
         self.express = Express(self.bodies, self.arrivals, clock, self.takes, self._lost, alone, SOLO)
-        self.lanes = Lanes(self.express, site)
+        self.lanes = Lanes(self.express.lanes, site)
 
     def takes(self, watcher: Any) -> bool:
         """Whether the request was taken, whatever it asks. Granian's Python thread; `express.takes` is asked first."""
@@ -326,7 +326,6 @@ class DirectDoor:
 
     def _queue_lane(self, lane: Lane, arrivals: list[Expressed]) -> list[tuple[DirectReply, bytes]]:
         """Have those of one lane wait for their turn; what is left."""
-        site = self.site
         bodies, came_ns = [content for _, content, _ in arrivals], [came_ns for _, _, came_ns in arrivals]
         error = lane.refused(came_ns)
         if error is not None:
@@ -334,12 +333,7 @@ class DirectDoor:
                 self._in_lane(request).fail(error)
             return []
         replies = [self._in_lane(request) for request, _, _ in arrivals]
-        deadline_ns = site.clock() + site.request_timeout_ns if site.request_timeout_ns else 0
-        try:
-            taken = lane.submit(bodies, came_ns, replies, deadline_ns)
-        except Exception:  # the app's edge: the general way tells each of them what is wrong
-            _log.exception("a lane failed")
-            taken = None
+        taken = submitted(self.site, lane, bodies, came_ns, replies)
         if taken is None:
             self.lanes.close(lane)
             return list(zip(replies, bodies, strict=True))

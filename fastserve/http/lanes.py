@@ -1,14 +1,14 @@
 """Which paths have lanes (see `http.routes.Lane`), and when they get and lose them.
 
-Thread: any. Memory: `MAX_LANES` lanes.
+Thread: any. Memory: `MAX_LANES` lanes a door.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from fastserve._ext.arrivals import Express, ExpressRequest, send_all
+from fastserve._ext.arrivals import ExpressRequest, send_all
 from fastserve.errors import FastServeError
-from fastserve.http.message import Request, Response
+from fastserve.http.message import Reply, Request, Response
 from fastserve.http.routes import Lane
 from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.status import status_of
@@ -23,7 +23,6 @@ MAX_LANE_CHARS = 512
 ASK_AGAIN_NS = 1_000_000_000
 """A path that got no lane is not asked for again sooner."""
 
-
 Expressed = tuple[ExpressRequest, bytes, int]
 """A request in a lane, its body, and when that came."""
 
@@ -31,10 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 class Lanes:
-    """Which paths have lanes."""
+    """Which paths have lanes: those of `lanes`, which the door looks at."""
 
-    def __init__(self, express: Express, site: Site) -> None:
-        self._express = express
+    def __init__(self, lanes: dict[str, Lane], site: Site) -> None:
+        self._lanes = lanes
         self._site = site
         self._asked_ns: dict[str, int] = {}
         self._cleared = 0
@@ -42,7 +41,7 @@ class Lanes:
     def ask(self, path: str, make: Callable[[Request], Lane | None], request: Request) -> None:
         """A request was answered, or will be: those that come after it may get a lane."""
         cleared = self._cleared  # before it is asked whether there may be lanes: who says no clears them afterwards
-        lanes, now = self._express.lanes, request.received_ns
+        lanes, now = self._lanes, request.received_ns
         if path in lanes or now - self._asked_ns.get(path, 0) < ASK_AGAIN_NS or not self._site.plain:
             return
         if len(path) > MAX_LANE_CHARS:
@@ -87,13 +86,24 @@ class Lanes:
         """Models have changed, or who may call: a lane would keep one that is gone, or ask nobody."""
         self._cleared += 1
         self._asked_ns.clear()
-        self._express.lanes.clear()
+        self._lanes.clear()
 
     def close(self, lane: Lane) -> None:
         """It serves no more."""
-        lanes = self._express.lanes
-        for path in [path for path, one in list(lanes.items()) if one is lane]:
-            lanes.pop(path, None)
+        for path in [path for path, one in list(self._lanes.items()) if one is lane]:
+            self._lanes.pop(path, None)
+
+
+def submitted(
+    site: Site, lane: Lane, bodies: list[bytes], came_ns: list[int], replies: Sequence[Reply]
+) -> list[bool] | None:
+    """Have requests of a lane wait for their turn: whether each does; None where the lane is to be closed."""
+    deadline_ns = site.clock() + site.request_timeout_ns if site.request_timeout_ns else 0
+    try:
+        return lane.submit(bodies, came_ns, replies, deadline_ns)
+    except Exception:  # the app's edge: the general way tells each of them what is wrong
+        _log.exception("a lane failed")
+        return None
 
 
 def _cannot_send() -> None:

@@ -10,65 +10,19 @@ from typing import Any
 from fastserve.errors import BodyTimeout, FastServeError, InvalidRequest, PayloadTooLarge
 from fastserve.http.access import Asked
 from fastserve.http.body import BODYLESS, MAX_DISCARDED_BYTES, Collected, is_worth_discarding
+from fastserve.http.deadlines import BodyDeadlines
+from fastserve.http.lanes import Lanes
 from fastserve.http.loop import LoopReply, Outbox
-from fastserve.http.message import Reply, Response
-from fastserve.http.site import Site
+from fastserve.http.message import Reply, Request, Response
+from fastserve.http.routes import Route
+from fastserve.http.site import OFFLOAD_BYTES, Site
 from fastserve.http.table import Match
+from fastserve.http.turn import Turn
 
 HTTP_1 = frozenset({"1", "1.0", "1.1"})
 MAX_EMPTY_CHUNKS = 16
 """In a row; a body that ends well has three at most, unless its sender plays with empty frames."""
 UNREADABLE = "the body could not be read to its end"
-
-
-class BodyDeadlines:
-    """Ends the tasks whose bodies do not arrive.
-
-    Most have the same limit, so the oldest is always the next due: one timer. Who has a limit of its own has a timer too.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit_ns: int) -> None:
-        self._loop = loop
-        self._limit_s = limit_ns / 1e9
-        self._reading: dict[asyncio.Task[Any], float] = {}
-        self._timers: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
-        self._late: set[asyncio.Task[Any]] = set()
-        self._armed = False
-
-    def begin(self, task: "asyncio.Task[Any]", own_limit_ns: int | None = None) -> None:
-        """`task` waits for a body from now on."""
-        if own_limit_ns is not None and (not self._limit_s or own_limit_ns < self._limit_s * 1e9):
-            self._timers[task] = self._loop.call_later(max(0.0, own_limit_ns / 1e9), self._end, task)
-        elif self._limit_s:
-            self._reading[task] = self._loop.time() + self._limit_s
-            if not self._armed:
-                self._armed = True
-                self._loop.call_at(self._reading[task], self._end_late)
-
-    def end(self, task: "asyncio.Task[Any]") -> bool:
-        """`task` waits no longer; whether it was ended for being late."""
-        self._reading.pop(task, None)
-        timer = self._timers.pop(task, None)
-        if timer is not None:
-            timer.cancel()
-        if task in self._late:
-            self._late.discard(task)
-            return True
-        return False
-
-    def _end_late(self) -> None:
-        now = self._loop.time()
-        for task, due in list(self._reading.items()):
-            if due > now:
-                self._loop.call_at(due, self._end_late)
-                return
-            del self._reading[task]
-            self._end(task)
-        self._armed = False
-
-    def _end(self, task: "asyncio.Task[Any]") -> None:
-        self._late.add(task)
-        task.cancel()
 
 
 class RsgiDoor:
@@ -79,6 +33,12 @@ class RsgiDoor:
         self._loop = loop
         self._outbox = Outbox(loop)
         self._bodies = BodyDeadlines(loop, site.request_timeout_ns)
+        self._turn = Turn(site)
+
+    @property
+    def lanes(self) -> Lanes:
+        """Which paths have lanes."""
+        return self._turn.lanes
 
     async def __call__(self, scope: Any, proto: Any) -> None:
         """Answer one request."""
@@ -90,7 +50,13 @@ class RsgiDoor:
         match = site.find(scope.method, scope.path)
         reply = LoopReply(match.protocol, self._outbox, site, scope.headers)
         try:
-            await self._answer(scope, proto, match, reply, started)
+            lane = self._turn.lane(scope.method, scope.path, scope.headers)
+            if lane is None:
+                await self._answer(scope, proto, match, reply, started)
+            else:
+                body = await self._body(scope, proto, site.max_body_bytes, has_length=True)
+                if not await self._turn.takes(lane, reply, body):
+                    await self._answer(scope, proto, match, reply, started, body)
         except FastServeError as error:
             reply.fail(error)
         except Exception:  # the app's edge
@@ -116,11 +82,26 @@ class RsgiDoor:
             asked = Asked(scope.method, scope.path, scope.client, reply.body_bytes, reply.caller)
             site.access.note(request_id, asked, reply, response, reply.timing, elapsed_ns)
 
-    async def _answer(self, scope: Any, proto: Any, match: Match, reply: LoopReply, started_ns: int) -> None:
+    async def _answer(
+        self, scope: Any, proto: Any, match: Match, reply: LoopReply, started_ns: int, body: bytes | None = None
+    ) -> None:
+        """`body`: where it was read already."""
+        route, request = await self._request(scope, proto, match, reply, started_ns, body)
+        if route.infer is None:
+            await self._site.wait(route, request, reply)
+            return
+        self._site.run(route, request, reply)
+        if route.lane is not None and len(request.body) < OFFLOAD_BYTES:
+            self.lanes.ask(request.path, route.lane, request)
+
+    async def _request(
+        self, scope: Any, proto: Any, match: Match, reply: LoopReply, started_ns: int, body: bytes | None
+    ) -> tuple[Route, Request]:
+        """What is asked, and what it leads to, once the body is there. Raises what admitting and reading it do."""
         site, headers = self._site, scope.headers
         declared, wrong = site.declared_bytes(headers)
-        body = b""
-        has_body = wrong is None and declared != 0 and not (declared is None and scope.method in BODYLESS)
+        has_length = declared is not None
+        has_body = body is None and wrong is None and declared != 0 and (has_length or scope.method not in BODYLESS)
         try:
             authority = scope.authority or headers.get("host")
             route, caller = await site.admit(match, headers, authority, scope.client)
@@ -129,26 +110,25 @@ class RsgiDoor:
         except FastServeError:
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
-                    reply.body_bytes = len(await self._body(scope, proto, declared, MAX_DISCARDED_BYTES))
+                    body = await self._body(scope, proto, MAX_DISCARDED_BYTES, has_length=has_length)
+                    reply.body_bytes = len(body)
             raise
         if wrong is not None:
             raise wrong
         if has_body:
-            body = await self._body(scope, proto, declared, site.max_body_bytes, by_ns)
-            reply.body_bytes = len(body)
-        request = site.request(match, scope.method, scope.path, scope.query_string, headers, body, caller, by_ns)
-        if route.infer is not None:
-            site.run(route, request, reply)
-        else:
-            await site.wait(route, request, reply)
+            body = await self._body(scope, proto, site.max_body_bytes, by_ns, has_length=has_length)
+        body = body or b""
+        reply.body_bytes = len(body)
+        query = scope.query_string
+        return route, site.request(match, scope.method, scope.path, query, headers, body, caller, by_ns)
 
-    async def _body(self, scope: Any, proto: Any, declared: int | None, max_bytes: int, by_ns: int = 0) -> bytes:
+    async def _body(self, scope: Any, proto: Any, max_bytes: int, by_ns: int = 0, *, has_length: bool) -> bytes:
         """The body, within limit and deadline. `await proto()` has no limit of its own: only for a declared length."""
         task = asyncio.current_task()
         assert task is not None
         self._bodies.begin(task, by_ns - self._site.clock() if by_ns else None)
         try:
-            if declared is not None:
+            if has_length:
                 return bytes(await proto())
             return await _undeclared(scope, proto, max_bytes)
         except asyncio.CancelledError:

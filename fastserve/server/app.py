@@ -110,6 +110,8 @@ class App:
         )
         self._asgi = AsgiDoor(self.site, loop)
         self._rsgi = RsgiDoor(self.site, loop)
+        engine.when_changed(self._asgi.lanes.clear)
+        engine.when_changed(self._rsgi.lanes.clear)
         engine.start(lambda: self._first_look_done(engine))
 
     def _rights(self, config: Config, engine: Engine) -> Rights:
@@ -131,8 +133,9 @@ class App:
         self._checking.grow(1 if auth.users else 0)
         assert self._allowed is not None
         self._allowed.callers = self._callers = Callers(auth, self._checking.post, before)
-        if self._direct_door is not None:
-            self._direct_door.lanes.clear()  # they ask nobody
+        for door in (self._asgi, self._rsgi, self._direct_door):
+            if door is not None:
+                door.lanes.clear()  # they ask nobody
 
     @staticmethod
     def _access_log(server: ServerConfig, engine: Engine) -> AccessLog | None:

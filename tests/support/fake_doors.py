@@ -51,6 +51,10 @@ class Exchange:
         self._door.settle()
         return self
 
+    def arrive(self, body: bytes) -> None:
+        """The whole body arrives; what follows from that follows when the door settles."""
+        self._arrive(body, more=False)
+
     def leave(self) -> None:
         """The client goes away."""
         self._leave()
