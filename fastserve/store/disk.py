@@ -24,7 +24,7 @@ class Disk:
         """A file that is there, to write to."""
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
-    def write(self, fd: int, pieces: Sequence[bytes], at: int) -> int:
+    def write(self, fd: int, pieces: Sequence[bytes | memoryview], at: int) -> int:
         """All of `pieces` at that offset; where they end. Where it fails some of them may be there."""
         size = sum(map(len, pieces))
         for data in [b"".join(pieces)] if size <= MOST_AT_ONCE_BYTES else pieces:
@@ -98,6 +98,11 @@ class Disk:
             os.posix_fallocate(fd, 0, size)
         finally:
             os.close(fd)
+
+    def room_bytes(self, path: Path) -> int:
+        """What is free there."""
+        room = os.statvfs(path)
+        return room.f_bavail * room.f_frsize
 
 
 DISK = Disk()

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import uuid
+from io import FileIO
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,11 +17,14 @@ from msgspec import Struct
 from fastserve.errors import ConfigError
 from fastserve.store.disk import DISK, Disk
 from fastserve.store.errors import NO_ROOM
-from fastserve.store.frames import HEADER_BYTES, VERSION, Header, Scan, read_header
+from fastserve.store.frames import FRAME_BYTES, HEADER_BYTES, VERSION, Header, Scan, holds_all, read_header
 
 OPEN, SEALED = ".open", ".seg"
 LOCK, SLOTS, RESERVE = "lock", "slots", "reserve"
 MAX_SLOTS = 1024
+
+READ_BYTES = 64 << 10
+"""Of a file that is being written, at first."""
 
 UNWRITTEN = Header(VERSION, "", 0, 0, 0)
 """Of a file that was made just now."""
@@ -157,4 +161,15 @@ def _scan(path: Path, start: int, *, sealed: bool) -> Scan:
             return Scan(UNWRITTEN, b"", final=False)
         header = read_header(head)
         file.seek(start)
-        return Scan(header, file.readall(), start, final=sealed)
+        return Scan(header, file.readall() if sealed else _written(file, header, start), start, final=sealed)
+
+
+def _written(file: FileIO, header: Header, start: int) -> bytes:
+    """What stands before the zeros that its writer put there ahead, of which there may be many."""
+    data, size = b"", READ_BYTES
+    while len(read := file.read(size)) == size:
+        data += read
+        size = len(data)
+        if not any(data[-FRAME_BYTES:]) and holds_all(header, data, start):
+            return data
+    return data + read

@@ -121,6 +121,29 @@ def encode(append: Append, ingest_ns: int, seqs: range, seed: int, flags: int = 
     return pieces
 
 
+def head_at(data: bytes, at: int, seed: int) -> tuple[int, int, int, int, int] | None:
+    """What the frame's head at that offset says, kind and length first; None where there is none."""
+    if data[at + 1 : at + 4] != _MARK or at + FRAME_BYTES > len(data):
+        return None
+    head = data[at : at + _HEAD.size]
+    if _CRC.unpack_from(data, at + _HEAD.size)[0] != zlib.crc32(head, seed):
+        return None
+    return _HEAD.unpack(head)
+
+
+def is_blank(data: bytes, at: int) -> bool:
+    """Nobody has written a frame there."""
+    return at + FRAME_BYTES <= len(data) and not any(data[at : at + FRAME_BYTES])
+
+
+def holds_all(header: Header, data: bytes, start: int) -> bool:
+    """Whether all frames of a file that is being written are in `data`, its bytes from `start` on: one leads to the next."""
+    at = 0 if start else HEADER_BYTES
+    while (head := head_at(data, at, header.seed)) is not None:
+        at += FRAME_BYTES + head[1]
+    return is_blank(data, at)
+
+
 class _Found(Struct, frozen=True):
     """A frame where it stands; `end`: where the next one begins."""
 
@@ -132,9 +155,10 @@ class _Found(Struct, frozen=True):
 class Scan:
     """The frames of one segment, from `data`: the file's bytes from `start`, which is 0 or an earlier `end`.
 
-    `final`: nothing will be added, so what is in doubt is decided; else it is left for the next scan. Once iterated over,
-    `end` is the offset in the file up to which everything is decided, and `damage` what was lost before it. What is behind
-    `end` was being written when its writer ended, and was never acknowledged.
+    `final`: nothing will be added, so what is in doubt is decided; else it is left for the next scan, and zeros where a frame
+    would begin are the end: its writer put them there before it needed them. In a final one they are only if nothing follows
+    them. Once iterated over, `end` is the offset in the file up to which everything is decided, and `damage` what was lost
+    before it. What is behind `end` was being written when its writer ended, and was never acknowledged.
     """
 
     def __init__(self, header: Header, data: bytes, start: int = 0, *, final: bool = True) -> None:
@@ -222,7 +246,7 @@ class _Version1:
         while at < len(data):
             head = self._head(at)
             if head is None:
-                found_at = self._next(at + 1)
+                found_at = self._next(at + 1) if self._scan.final or not is_blank(data, at) else -1
                 if found_at < 0:
                     return
                 yield Damage(base + at, found_at - at)
@@ -241,14 +265,7 @@ class _Version1:
             at = end
 
     def _head(self, at: int) -> tuple[int, int, int, int, int] | None:
-        """What the frame's head at that offset says; None where there is none."""
-        data = self._scan.data
-        if data[at + 1 : at + 4] != _MARK or at + FRAME_BYTES > len(data):
-            return None
-        head = data[at : at + _HEAD.size]
-        if _CRC.unpack_from(data, at + _HEAD.size)[0] != zlib.crc32(head, self._scan.header.seed):
-            return None
-        return _HEAD.unpack(head)
+        return head_at(self._scan.data, at, self._scan.header.seed)
 
     def _next(self, at: int) -> int:
         """Where the next frame's head is, from there on; -1: nowhere."""

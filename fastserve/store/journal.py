@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from fastserve.clock import Clock, monotonic_ns, wall_ns
 from fastserve.config import LogConfig
+from fastserve.store.ahead import Ahead, Made
 from fastserve.store.disk import DISK, Disk
 from fastserve.store.errors import NO_ROOM, StoreError, again, of_system
 from fastserve.store.folder import RESERVE, SEALED, Place
@@ -33,6 +34,9 @@ to again."""
 SPARE_BYTES = 8 << 20
 """Room beside the reserve, before the disk is written to again: what was given up is not room for records."""
 
+FIRST_BYTES = 1 << 20
+"""Of zeros in a segment of a server that logs little."""
+
 NEVER = 1 << 63
 _log = logging.getLogger(__name__)
 
@@ -46,33 +50,54 @@ class Numbered(Struct, frozen=True):
 
 
 class _Segment(Struct):
-    """The one that is written to. `kept`: where what was acknowledged ends. `begun_ns`: when its first frame came."""
+    """The one that is written to. `kept`: where what was acknowledged ends. `begun_ns`: when its first frame came.
+
+    `ready`: up to where it has zeros on disk, if it has any. `growth`: bytes of the last write. `has_next`: the one that
+    comes after it was asked for.
+    """
 
     fd: int
     path: Path
     seed: int
+    ready: int
     end: int = HEADER_BYTES
     kept: int = HEADER_BYTES
+    growth: int = 0
     begun_ns: int = 0
     unsynced_since_ns: int = 0
+    has_next: bool = False
 
     @property
     def is_empty(self) -> bool:
         return self.kept == HEADER_BYTES
+
+    @property
+    def is_used_up(self) -> bool:
+        """What is written next changes the file's size."""
+        return self.end + self.growth > self.ready
 
 
 class Journal:
     """Made on any thread; everything else is the flusher's."""
 
     def __init__(
-        self, directory: Path, config: LogConfig, disk: Disk = DISK, clock: Clock = monotonic_ns, wall: Clock = wall_ns
+        self,
+        directory: Path,
+        config: LogConfig,
+        disk: Disk = DISK,
+        clock: Clock = monotonic_ns,
+        wall: Clock = wall_ns,
+        ahead: Ahead | None = None,
     ) -> None:
         self._directory = directory
         self._always = config.sync == "always"
         self._sync_every_ns = config.sync_interval_ms * 1_000_000 if config.sync == "interval" else 0
         self._max_bytes = config.max_segment_bytes
         self._max_age_ns = round(config.max_segment_seconds * 1e9)
+        self._most_ready = min(config.max_prepared_bytes, config.max_segment_bytes) if self._always else 0
+        self._next_ready = min(FIRST_BYTES, self._most_ready)
         self._disk = disk
+        self._ahead = ahead or Ahead(disk)
         self._clock = clock
         self._wall = wall
         self._place: Place | None = None
@@ -139,6 +164,7 @@ class Journal:
 
     def close(self) -> None:
         """Seal what is open."""
+        self._ahead.close()
         if self._segment is not None:
             self._seal(self._segment)
         if self._order is not None:
@@ -149,21 +175,15 @@ class Journal:
 
     def _write(self, appends: Sequence[Numbered]) -> None:
         """Raises OSError."""
-        segment = self._segment or self._new_segment()
+        segment = self._segment_to_write()
         try:
             end = self._disk.write(segment.fd, self._pieces(segment, appends), segment.end)
         except OSError as error:
-            was_empty = segment.is_empty
-            self._cut_back(segment)
-            if error.errno == errno.EFBIG and not was_empty:  # files may not be that large here; the next one is small
-                self._seal(segment)
-                self._write(appends)
-                return
-            if error.errno not in NO_ROOM:
-                self._leave(segment)
-            raise
+            self._make_good(segment, error)
+            self._write(appends)
+            return
         now = self._clock()
-        segment.end = end
+        segment.growth, segment.end = end - segment.end, end
         segment.begun_ns = segment.begun_ns or now
         segment.unsynced_since_ns = segment.unsynced_since_ns or now
         if self._always:
@@ -171,6 +191,40 @@ class Journal:
         segment.kept = end
         if end >= self._max_bytes:
             self._seal(segment)
+        elif not segment.has_next:
+            self._ask_for_next(segment)
+
+    def _make_good(self, segment: _Segment, error: OSError) -> None:
+        """A write to it failed: raises that, unless the next one may do better."""
+        was_empty = segment.is_empty
+        self._cut_back(segment)
+        if error.errno == errno.EFBIG and not was_empty:  # files may not be that large here; the next one is small
+            self._seal(segment)
+            return
+        if error.errno in NO_ROOM:
+            if self._ahead.drop():
+                return
+        else:
+            self._leave(segment)
+        raise error
+
+    def _segment_to_write(self) -> _Segment:
+        """Raises OSError."""
+        segment = self._segment
+        if segment is not None and segment.is_used_up and self._ahead.is_ready:
+            self._seal(segment)
+            segment = self._segment
+        return segment or self._new_segment()
+
+    def _ask_for_next(self, segment: _Segment) -> None:
+        """Once for each segment: where there is no room for it there may be some when the next one is begun."""
+        segment.has_next = True
+        self._prepare()
+
+    def _prepare(self, *, wait: bool = False) -> None:
+        """Raises OSError."""
+        if self._most_ready and self._ahead.is_idle:
+            self._ahead.ask(*self._next(), self._next_ready, wait=wait)
 
     def _pieces(self, segment: _Segment, appends: Sequence[Numbered]) -> list[bytes]:
         assert self._order is not None, "there is a segment"
@@ -202,27 +256,45 @@ class Journal:
             self._fail(error)
 
     def _new_segment(self) -> _Segment:
+        """The one that was made ahead, else one that is made now. Raises OSError."""
+        made = self._ahead.take()
+        if made is None:
+            try:
+                made = self._made_now()
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._ahead.drop():
+                    raise
+                made = self._made_now()
+        self._segment = _Segment(made.fd, made.path, read_header(made.header).seed, made.ready)
+        return self._segment
+
+    def _made_now(self) -> Made:
         """Raises OSError."""
+        made = Made(*self._next())
+        made.fd = self._disk.create(made.path)
+        try:
+            made.ready = self._disk.write(made.fd, [made.header], 0)
+            self._disk.sync_folder(made.path.parent)
+        except OSError:
+            self._leave(_Segment(made.fd, made.path, 0, 0))
+            raise
+        return made
+
+    def _next(self) -> tuple[Path, bytes]:
+        """Path and header of one more segment. Raises OSError."""
         if self._place is None:
             self._place = Place(self._directory, self._disk)
             self._order = Order(self._directory, self._place.slot, self._wall)
-        place = self._place
         self._number += 1
-        path = place.segment(self._number, sealed=False)
-        fd = self._disk.create(path)
-        header = new_header(place.worker, self._number, self._wall())
-        segment = _Segment(fd, path, read_header(header).seed)
-        try:
-            self._disk.write(fd, [header], 0)
-            self._disk.sync_folder(place.path)
-        except OSError:
-            self._leave(segment)
-            raise
-        self._segment = segment
-        return segment
+        header = new_header(self._place.worker, self._number, self._wall())
+        return self._place.segment(self._number, sealed=False), header
 
     def _seal(self, segment: _Segment) -> None:
-        """It is complete; what goes wrong from here on concerns nobody who writes."""
+        """It is complete; what goes wrong from here on concerns nobody who writes.
+
+        Nothing of it waits for the disk: where power is lost first it is sealed when it is recovered.
+        """
+        self._next_ready = max(min(FIRST_BYTES, self._most_ready), min(2 * segment.kept, self._most_ready))
         if not segment.is_empty and segment.fd >= 0:
             try:
                 if segment.unsynced_since_ns:
@@ -230,7 +302,6 @@ class Journal:
                 seal = encode([(Kind.SEAL, b"")], self._wall(), range(1), segment.seed, VOUCHES)
                 segment.end += sum(map(len, seal))
                 self._disk.write(segment.fd, seal, segment.kept)
-                self._sync(segment)
                 segment.kept = segment.end
             except OSError as error:
                 self.when_failed(error)
@@ -241,6 +312,7 @@ class Journal:
         """A write failed: nothing of it stays. Where that cannot be done either, nothing more is written to the file."""
         try:
             self._disk.cut(segment.fd, segment.end)
+            segment.ready = segment.end
         except OSError:
             self._leave(segment)
 
@@ -249,7 +321,7 @@ class Journal:
         if segment.fd < 0:
             return
         with suppress(OSError):
-            if segment.end != segment.kept:
+            if max(segment.end, segment.ready) > segment.kept:
                 self._disk.cut(segment.fd, segment.kept)
         with suppress(OSError):
             self._disk.close(segment.fd)
@@ -266,12 +338,9 @@ class Journal:
 
     def _rename_left(self) -> None:
         """Raises OSError, and goes on there the next time."""
-        renamed = bool(self._left)
         while self._left:
             self._disk.rename(self._left[0], self._left[0].with_suffix(SEALED))
             del self._left[0]
-        if renamed and self._place is not None:
-            self._disk.sync_folder(self._place.path)
 
     def _fail(self, error: OSError) -> None:
         """The disk refused: nothing is written until it takes something again, which is tried at once and then ever again."""
@@ -279,6 +348,7 @@ class Journal:
         self.when_failed(error)
         _log.error("the prediction log in %s takes no writes: %s", self._directory, error.strerror)
         if error.errno in NO_ROOM:
+            self._ahead.drop()
             with suppress(OSError):
                 self._disk.remove(self._directory / RESERVE)
         self._probe_due_ns = max(self._probe_due_ns, self._clock())
@@ -288,6 +358,8 @@ class Journal:
         self._probe_due_ns = self._clock() + PROBE_EVERY_NS
         try:
             self._have_reserve()
+            if self._segment is None:
+                self._prepare(wait=True)
             segment = self._segment or self._new_segment()
             if segment.is_empty:
                 self._sync(segment)

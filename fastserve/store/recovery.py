@@ -74,7 +74,9 @@ def _seal(segment: Segment, disk: Disk) -> None:
     fd = disk.open(path)
     try:
         if scan.end < len(data):
-            _log.warning("%s: %d bytes were being written when its worker ended; cut off", path, len(data) - scan.end)
+            torn = len(data.rstrip(b"\0")) - scan.end
+            if torn > 0:
+                _log.warning("%s: %d bytes were being written when its worker ended; cut off", path, torn)
             disk.cut(fd, scan.end)
         disk.sync(fd)
     finally:
@@ -86,7 +88,7 @@ def _set_aside(path: Path, data: bytes, reason: str, disk: Disk) -> None:
     """No frame of it can be told from chance without its header."""
     if data[:8] == MAGIC and len(data) >= HEADER_BYTES and reason.startswith("a segment of version"):
         _log.error("%s: %s; it is left as it is", path, reason)
-    elif len(data) <= HEADER_BYTES:
+    elif len(data) <= HEADER_BYTES or not data.strip(b"\0"):
         disk.remove(path)  # its first write never ended
     else:
         _log.error("%s: %s; it is kept as %s", path, reason, DAMAGED)

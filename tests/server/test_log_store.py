@@ -187,7 +187,7 @@ def on_small_disk(at: Path) -> tuple[str, ...]:
 
 @pytest.mark.timeout(300)
 def test_a_full_disk_refuses_records_and_nothing_else_until_there_is_room(tmp_path: Path) -> None:
-    file = settings(tmp_path)
+    file = settings(tmp_path, max_prepared_bytes=0)  # files that end sooner are compacted sooner, which makes room
     models = Path(fastserve.demo.__file__).parent / "models"
     with open(file, "a") as text:
         text.write(f'\n[repository]\npath = "{models}"\n')

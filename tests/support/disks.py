@@ -85,6 +85,45 @@ class FailingDisk(Disk):
             raise OSError(number, os.strerror(number))
 
 
+class SmallDisk(Disk):
+    """Its files have so many bytes in all. It says that it had more room: others' files take that at any moment."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self._sizes: dict[int, int] = {}
+        self._by_path: dict[Path, int] = {}
+
+    def create(self, path: Path) -> int:
+        fd = super().create(path)
+        self._by_path[path] = os.fstat(fd).st_ino
+        return fd
+
+    def write(self, fd: int, pieces: Sequence[bytes | memoryview], at: int) -> int:
+        file, end = os.fstat(fd).st_ino, at + sum(map(len, pieces))
+        more = max(0, end - self._sizes.get(file, 0))
+        if more > self.left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.left -= more
+        self._sizes[file] = self._sizes.get(file, 0) + more
+        return super().write(fd, pieces, at)
+
+    def cut(self, fd: int, size: int) -> None:
+        super().cut(fd, size)
+        self._resize(os.fstat(fd).st_ino, size)
+
+    def remove(self, path: Path) -> None:
+        super().remove(path)
+        self._resize(self._by_path.get(path, -1), 0)
+
+    def _resize(self, file: int, size: int) -> None:
+        freed = max(0, self._sizes.get(file, 0) - size)
+        self.left += freed
+        self._sizes[file] = self._sizes.get(file, 0) - freed
+
+    def reserve(self, path: Path, size: int, spare: int) -> None:
+        """No part of it."""
+
+
 FULL = errno.ENOSPC
 BROKEN = errno.EIO
 READ_ONLY = errno.EROFS

@@ -12,6 +12,7 @@ import pytest
 
 from fastserve.config import LogConfig
 from fastserve.store import folder
+from fastserve.store.ahead import Ahead
 from fastserve.store.errors import SegmentUnreadable
 from fastserve.store.frames import Kind
 from fastserve.store.journal import Journal, Numbered
@@ -34,7 +35,8 @@ class Life:
         self._after.mkdir()
         (root / "live").mkdir()
         self.disk = PowerDisk(root / "live", self.crash)
-        one = Journal(root / "live" / "log", LogConfig(max_segment_bytes=4096), self.disk)
+        config = LogConfig(max_segment_bytes=4096, max_prepared_bytes=rand.choice([0, 2500, 5000]))
+        one = Journal(root / "live" / "log", config, self.disk, ahead=Ahead(self.disk, in_background=False))
         one.start()
         for number in range(14):
             appends = [self._append(number, i) for i in range(rand.randint(1, 2))]
