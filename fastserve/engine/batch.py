@@ -12,7 +12,7 @@ import numpy as np
 
 from fastserve._ext.costs import UNKNOWN_NS, CostTable
 from fastserve._ext.ticket import Ticket
-from fastserve.errors import Cancelled, FastServeError
+from fastserve.errors import Cancelled, FastServeError, OutOfMemory, RunFailed
 from fastserve.types import Answer, InferResult, Timing
 
 MEASURED_RUNS = 8
@@ -123,11 +123,21 @@ class Parts:
             self._results[index] = outcome
             all_there = len(self._results) == self._count
         if all_there:
-            self._queue.settle(
-                self._whole, _joined([self._results[i] for i in range(self._count)], self._whole.outputs)
-            )
+            self._queue.settle(self._whole, self._join())
         else:
             self._go_on()
+
+    def _join(self) -> InferResult | FastServeError:
+        """The answer to the whole; nobody else would give one."""
+        try:
+            return _joined([self._results[i] for i in range(self._count)], self._whole.outputs)
+        except ValueError as error:
+            return RunFailed(
+                "the model's answers to parts of the request do not fit together, send at most"
+                f" {self._max_rows} rows at a time: {error}"
+            )
+        except MemoryError:
+            return OutOfMemory()
 
     def _go_on(self) -> None:
         try:

@@ -169,7 +169,8 @@ class Batcher:
         """Queue `ticket` and wake a free slot, or be it. Raises QueueFull unless `admitted`."""
         now = ticket.queued_ns = self._clock()
         rows = max(1, ticket.rows)
-        bucket = ticket if self.suspects.wary and self.suspects.holds(ticket.inputs.values()) else ticket.bucket
+        # One of its own, that holds nothing: the queue keeps its last bucket's key.
+        bucket = object() if self.suspects.wary and self.suspects.holds(ticket.inputs.values()) else ticket.bucket
         with self._lock:
             if self._closed:
                 raise Draining("this version of the model is being unloaded; send the request again")

@@ -4,7 +4,7 @@ Thread: any. Costs a look at every number; models that are not strict never come
 """
 
 from fastserve.engine.validate import Validator
-from fastserve.errors import FastServeError, InvalidTensor, NonFiniteOutput
+from fastserve.errors import FastServeError, InvalidTensor, NonFiniteOutput, OutOfMemory
 from fastserve.types import Answer, InferRequest, InferResult, Signature, TensorSpec, first_non_finite
 
 
@@ -32,12 +32,19 @@ def answer_finite(floats: tuple[TensorSpec, ...], answer: Answer, outcome: Infer
 
 
 def _checked(floats: tuple[TensorSpec, ...], result: InferResult) -> InferResult | FastServeError:
+    try:
+        return _first_other(floats, result) or result
+    except MemoryError:
+        return OutOfMemory()
+
+
+def _first_other(floats: tuple[TensorSpec, ...], result: InferResult) -> NonFiniteOutput | None:
     for spec in floats:
         tensor = result.outputs.get(spec.name)
         found = None if tensor is None else first_non_finite(tensor, spec.dtype)
         if found is not None:
             return NonFiniteOutput(spec.name, found.indices, found.text)
-    return result
+    return None
 
 
 def floats_of(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

@@ -12,9 +12,18 @@ import pytest
 from onnx import TensorProto as T
 
 from fastserve.config import ModelConfig
-from fastserve.engine import load
+from fastserve.engine import batch, load
 from fastserve.engine.executor import Executor
-from fastserve.errors import Cancelled, DeadlineExceeded, FastServeError, InvalidRequest, InvalidTensor, QueueFull
+from fastserve.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FastServeError,
+    InvalidRequest,
+    InvalidTensor,
+    OutOfMemory,
+    QueueFull,
+    RunFailed,
+)
 from fastserve.types import InferRequest, Tensor
 from tests.support import models, slow_models
 from tests.support.shelf import LONG_STEPS, Outcome, Shelf, ask, index, steps
@@ -50,6 +59,25 @@ def test_a_large_request_of_which_one_part_fails_fails_once_and_frees_its_slots(
         until(lambda: engine.lease("m").batcher.queued_rows == 0)
         assert ask(engine, "m", index(*[1] * 40)).outputs["row"].shape == (40, 2)
         assert one.answers == 1
+
+
+def test_a_large_request_whose_parts_answers_do_not_fit_together_is_told_so(shelf: Shelf):
+    shelf.put("m", models.widening())
+    with shelf.engine(ModelConfig(name="m", max_batch_rows=4)) as engine:
+        one = ask(engine, "m", {"x": np.array([[1]] * 7 + [[3000]], np.float32)})
+        assert isinstance(one.outcome, RunFailed)
+        assert "send at most 4 rows at a time" in str(one.outcome)
+        assert ask(engine, "m", {"x": np.ones((8, 1), np.float32)}).outputs["y"].shape == (8, 1)
+
+
+def test_where_there_is_no_memory_for_the_whole_answer_it_is_said(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
+    def no_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    shelf.put("m", models.lookup())
+    with shelf.engine(ModelConfig(name="m", max_batch_rows=4)) as engine:
+        monkeypatch.setattr(batch, "_joined", no_memory)
+        assert isinstance(ask(engine, "m", index(*range(8))).outcome, OutOfMemory)
 
 
 @pytest.mark.parametrize(

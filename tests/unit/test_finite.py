@@ -8,9 +8,10 @@ import pytest
 from onnx import TensorProto as T
 
 from fastserve.config import Config, ModelConfig, RepositoryConfig, ServerConfig
+from fastserve.engine import finite
 from fastserve.engine.engine import Engine
-from fastserve.errors import ErrorCode, InvalidTensor, NonFiniteOutput
-from fastserve.types import Tensor
+from fastserve.errors import ErrorCode, InvalidTensor, NonFiniteOutput, OutOfMemory
+from fastserve.types import DType, InferResult, Tensor, TensorSpec, Timing
 from tests.support import models
 from tests.support.shelf import Shelf, ask
 
@@ -86,3 +87,16 @@ def test_a_model_may_differ_from_its_server(shelf: Shelf, server: Any, model: An
             assert np.isnan(ask(engine, "same", rows([np.nan, 1])).outputs["y"]).any()
     finally:
         engine.stop()
+
+
+def test_where_there_is_no_memory_to_look_it_is_said(monkeypatch: pytest.MonkeyPatch):
+    """Nobody else would answer."""
+
+    def no_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(finite, "first_non_finite", no_memory)
+    told: list[Any] = []
+    result = InferResult("m", 1, {"y": np.zeros(1, np.float32)}, Timing())
+    finite.answer_finite((TensorSpec("y", DType.FLOAT, (-1,)),), told.append, result)
+    assert [type(one) for one in told] == [OutOfMemory]

@@ -1,5 +1,6 @@
 """Requests that make the runs of others fail are known again: how many runs a batch takes while they keep coming."""
 
+import weakref
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +59,20 @@ def test_what_came_together_to_a_doors_thread_is_parted_too():
         )
         assert [type(answer) for (answer,) in answers].count(RunFailed) == 1
         assert number == 0 or sorted(map(len, bench.batches)) == [1, ROWS - 1]
+
+
+def test_what_ran_apart_is_kept_by_nobody():
+    bench = many()
+    a_round(bench, 0, POISON)
+    answers: list[Any] = []
+    x = np.array([POISON], np.float32)
+    held = weakref.ref(x)
+    bench.batcher.submit(Ticket(bench.batcher, {"x": x}, 1, 1, None, answers.append))
+    bench.executor.run_all()
+    assert [type(answer) for answer in answers] == [RunFailed]
+    answers.clear()
+    del x
+    assert held() is None
 
 
 def test_who_is_good_by_now_is_answered_and_joins_the_others_again():
