@@ -267,25 +267,6 @@ def square() -> onnx.ModelProto:
     return build([node("Transpose", "x", "y")], [tensor("x", ["N", "N"])], [tensor("y", ["N", "N"])])
 
 
-def widening() -> onnx.ModelProto:
-    """`x` [N, 1] -> `y` [N, K]: x, once for each thousand of the greatest of all rows; no probe finds that out."""
-    return build(
-        [
-            node("ReduceMax", "x", "most", keepdims=0),
-            node("Div", "most thousand", "thousands"),
-            node("Cast", "thousands", "whole", to=T.INT64),
-            node("Max", "whole one", "width"),
-            node("Shape", "x", "shape"),
-            node("Gather", "shape zero", "rows"),
-            node("Concat", "rows width", "wide", axis=0),
-            node("Expand", "x wide", "y"),
-        ],
-        [tensor("x", ["N", 1])],
-        [tensor("y", ["N", "K"])],
-        [weight("thousand", np.array(1000, np.float32)), weight("one", np.array([1])), weight("zero", np.array([0]))],
-    )
-
-
 def unknown_rank() -> onnx.ModelProto:
     """`x` of a rank that is not declared -> `y`, its negative."""
     return build([node("Neg", "x", "y")], [tensor("x", None)], [tensor("y", None)])

@@ -61,8 +61,31 @@ def test_a_large_request_of_which_one_part_fails_fails_once_and_frees_its_slots(
         assert one.answers == 1
 
 
+def widening() -> Any:
+    """`x` [N, 1] -> `y` [N, K]: x, once for each thousand of the greatest of all rows; no probe finds that out."""
+    return models.build(
+        [
+            models.node("ReduceMax", "x", "most", keepdims=0),
+            models.node("Div", "most thousand", "thousands"),
+            models.node("Cast", "thousands", "whole", to=T.INT64),
+            models.node("Max", "whole one", "width"),
+            models.node("Shape", "x", "shape"),
+            models.node("Gather", "shape zero", "rows"),
+            models.node("Concat", "rows width", "wide", axis=0),
+            models.node("Expand", "x wide", "y"),
+        ],
+        [models.tensor("x", ["N", 1])],
+        [models.tensor("y", ["N", "K"])],
+        [
+            models.weight("thousand", np.array(1000, np.float32)),
+            models.weight("one", np.array([1])),
+            models.weight("zero", np.array([0])),
+        ],
+    )
+
+
 def test_a_large_request_whose_parts_answers_do_not_fit_together_is_told_so(shelf: Shelf):
-    shelf.put("m", models.widening())
+    shelf.put("m", widening())
     with shelf.engine(ModelConfig(name="m", max_batch_rows=4)) as engine:
         one = ask(engine, "m", {"x": np.array([[1]] * 7 + [[3000]], np.float32)})
         assert isinstance(one.outcome, RunFailed)
