@@ -56,7 +56,7 @@ class AsgiDoor:
             if lane is None:
                 await self._answer(scope, receive, match, reply, started)
             else:
-                body = await self._timed_body(receive, site.max_body_bytes)
+                body = await self._timed_body(receive, site.max_body_bytes, int(headers["content-length"]))
                 if not await self._turn.takes(lane, reply, body):
                     await self._answer(scope, receive, match, reply, started, body)
         except FastServeError as error:
@@ -135,26 +135,27 @@ class AsgiDoor:
         except FastServeError:
             if has_body and is_worth_discarding(headers, declared):
                 with suppress(PayloadTooLarge):
-                    reply.body_bytes = len(await self._timed_body(receive, MAX_DISCARDED_BYTES))
+                    reply.body_bytes = len(await self._timed_body(receive, MAX_DISCARDED_BYTES, declared))
             raise
         if wrong is not None:
             raise wrong
         if has_body:
-            body = await self._timed_body(receive, site.max_body_bytes, by_ns)
+            body = await self._timed_body(receive, site.max_body_bytes, declared, by_ns)
         body = body or b""
         reply.body_bytes = len(body)
         query = scope.get("query_string", b"").decode("latin-1")
         return route, site.request(match, method, _path(scope), query, headers, body, caller, by_ns)
 
-    async def _timed_body(self, receive: Receive, max_bytes: int, by_ns: int = 0) -> bytes:
+    async def _timed_body(self, receive: Receive, max_bytes: int, declared: int | None, by_ns: int = 0) -> bytes:
+        """What is there in full needs no message that says so: that would be a turn of the loop, and Granian's thread."""
         task = asyncio.current_task()
         assert task is not None
         self._bodies.begin(task, by_ns - self._site.clock() if by_ns else None)
         try:
             body, more = _piece(await receive())
-            if len(body) <= max_bytes and not more:
+            if len(body) <= max_bytes and (not more or len(body) == declared):
                 return body
-            return await _whole(body, more, receive, max_bytes)
+            return await _whole(body, more, receive, max_bytes, declared)
         except asyncio.CancelledError:
             if self._bodies.end(task):
                 raise BodyTimeout from None
@@ -182,11 +183,11 @@ def _piece(message: dict[str, Any]) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-async def _whole(piece: bytes, more: bool, receive: Receive, max_bytes: int) -> bytes:
+async def _whole(piece: bytes, more: bool, receive: Receive, max_bytes: int, declared: int | None) -> bytes:
     """A body that begins with `piece`."""
     collected = Collected(max_bytes)
     collected.add(piece)
-    while more:
+    while more and collected.size != declared:
         piece, more = _piece(await receive())
         collected.add(piece)
     return collected.body()

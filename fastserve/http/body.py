@@ -37,17 +37,17 @@ def is_worth_discarding(headers: HeaderMap, declared: int | None) -> bool:
 
 
 class Collected:
-    """Chunks of a body whose length nobody declared."""
+    """Chunks of a body, `size` bytes so far."""
 
     def __init__(self, max_body_bytes: int) -> None:
         self._chunks: list[bytes] = []
-        self._left = max_body_bytes
         self._max = max_body_bytes
+        self.size = 0
 
     def add(self, chunk: bytes) -> None:
         """Keep `chunk`. Raises PayloadTooLarge when the limit is passed."""
-        self._left -= len(chunk)
-        if self._left < 0:
+        self.size += len(chunk)
+        if self.size > self._max:
             raise PayloadTooLarge(self._max)
         if chunk:
             self._chunks.append(chunk)

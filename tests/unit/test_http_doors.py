@@ -156,6 +156,17 @@ def test_a_body_may_come_in_pieces(loop_door: FakeDoor):
         assert sent.body == b"abcdef"
 
 
+@pytest.mark.parametrize("path", ["/echo", "/lane"])
+def test_a_body_that_is_there_in_full_is_not_asked_for_more(path: str):
+    door = DOORS["asgi"]()
+    for _ in range(2):  # then in its lane
+        door.advance(1)
+        sent = door.request("POST", path, declared=2).send(b"a", more=True)
+        assert not sent.answered
+        assert sent.send(b"b", more=True).status == 200
+    door.close()
+
+
 def test_a_declared_body_beyond_the_limit_is_refused_unread(loop_door: FakeDoor):
     sent = loop_door.request("POST", "/echo", declared=MAX_BODY_BYTES + 1)
     assert sent.status == 413
