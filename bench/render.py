@@ -10,7 +10,7 @@ from statistics import median
 
 from bench.load import budget as budgets
 from bench.load import results
-from bench.load.cells import CELLS, Cell
+from bench.load.cells import CELLS, Cell, of_what_is_left
 from bench.load.contenders import RAW
 from bench.load.machine import CORES, DISTURBED_SHARE, Moment
 from bench.load.results import Measured, Round
@@ -218,10 +218,23 @@ def _cell(cell: Cell, measured: Measured) -> Iterator[str]:
     yield f"{cell.title[0].upper()}{cell.title[1:]}. Rounds of {measured.seconds:g} s: {len(measured.rounds)}.\n"
     head = ("", "requests/s", "lowest .. highest", "p50 us", "p99 us", "CPU us", "errors", "others' CPU")
     others = dict.fromkeys(name for done in measured.rounds for name in done.order if name not in cell.contenders)
-    rows = [_contender(name, cell, measured.rounds) for name in (*cell.contenders, *others)]
+    known = [name for name in cell.contenders if any(name in done.figures for done in measured.rounds)]
+    rows = [_contender(name, cell, measured.rounds) for name in (*known, *others)]
     rows += [_beside(name, measured.rounds) for name in cell.contenders if cell.beside]
     yield from _table(head, rows)
     yield ""
+    yield from _left(cell, measured.rounds)
+
+
+def _left(cell: Cell, rounds: list[Round]) -> Iterator[str]:
+    """What the network leaves of a model's rate, where both were measured."""
+    parts = [(cell.score(done.figures), left) for done in rounds if (left := of_what_is_left(done.figures)) is not None]
+    if parts:
+        left, reached = median(left for _, left in parts), median(score / left for score, left in parts)
+        yield (
+            "Were there nothing but the model's time and the network's (Granian takes the body and answers shortly), one"
+            f" after the other on these cores, it would be {left:.2f}x; fastserve has {reached:.2f} of that.\n"
+        )
 
 
 def _contender(name: str, cell: Cell, rounds: list[Round]) -> Row:

@@ -96,7 +96,7 @@ def measure(workload: Workload, connections: int, seconds: float, folder: Path) 
     """Drive a server of its own with `workload`, and sample it."""
     begun = machine.now()
     with server(FASTSERVE, workload.repository) as served:
-        workload.check(served, echoes=False)
+        workload.check(served)
         _drive(served, workload, connections, WARM_UP_S).figures()
         cpu_s, samples = served.cpu_s(), folder / "perf.data"
         driven = _drive(served, workload, connections, seconds)

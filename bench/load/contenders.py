@@ -5,11 +5,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from bench.load.echo_sink import TAKEN
 from bench.load.servers import Server
 
 FASTSERVE = "fastserve"
 ECHO = "Granian RSGI echo"
 ASGI_ECHO = "Granian ASGI echo"
+SINK = "Granian RSGI, body taken, short answer"
 ASGI = "fastserve --interface asgi"
 AFFINE = "fastserve --adaptive-affinity true"
 RAW = "onnxruntime alone"
@@ -26,20 +28,25 @@ STORES = {SEGMENTS: "segments", SQLITE: "sqlite"}
 
 
 class Contender(Struct, frozen=True):
-    """How to start one; "{models}" stands for the folder of models."""
+    """How to start one; "{models}" stands for the folder of models. `bare`: there are no models behind it."""
 
     command: tuple[str, ...]
-    echoes: bool = False
+    bare: bool = False
+
+    def answer(self, body: bytes) -> bytes | None:
+        """What a request with that body is answered; None where a model says so."""
+        return None if not self.bare else TAKEN if "sink" in self.command else body
 
 
 _SERVE = ("serve", "{models}", "--port", "{port}")
 _LOG = (*_SERVE, "--log-dir", "{models}-log-{port}")
 
 CONTENDERS = {
-    ECHO: Contender(("bench.load.echo", "rsgi", "{port}"), echoes=True),
+    ECHO: Contender(("bench.load.echo", "rsgi", "{port}"), bare=True),
     FASTSERVE: Contender(("fastserve", *_SERVE)),
     "fastserve, coroutines": Contender(("bench.load.coroutine", *_SERVE)),
-    ASGI_ECHO: Contender(("bench.load.echo", "asgi", "{port}"), echoes=True),
+    ASGI_ECHO: Contender(("bench.load.echo", "asgi", "{port}"), bare=True),
+    SINK: Contender(("bench.load.echo", "sink", "{port}"), bare=True),
     ASGI: Contender(("fastserve", *_SERVE, "--interface", "asgi")),
     AFFINE: Contender(("fastserve", *_SERVE, "--adaptive-affinity", "true")),
     ON_LOOP: Contender(("bench.load.on_loop", *_SERVE)),
@@ -55,4 +62,4 @@ def server(name: str, models: Path) -> Server:
     """`name`, serving `models`; not started yet."""
     contender = CONTENDERS[name]
     command = tuple(part.replace("{models}", str(models)) for part in contender.command)
-    return Server(name, command, "" if contender.echoes else "/readyz")
+    return Server(name, command, "" if contender.bare else "/readyz")

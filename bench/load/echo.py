@@ -1,6 +1,6 @@
 """Serves one of the bare echoes with exactly the options that `fastserve serve` gives Granian.
 
-`python -m bench.load.echo rsgi|asgi PORT`. Thread: the main one waits; Granian's worker serves.
+`python -m bench.load.echo rsgi|asgi|sink PORT`. Thread: the main one waits; Granian's worker serves.
 """
 
 import sys

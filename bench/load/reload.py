@@ -52,7 +52,7 @@ def main() -> None:
         large = models.save(_large(given.megabytes), tiny.repository / "large" / "1")
         files = {QUIET: None, ITSELF: tiny.model_file, BESIDE: large}
         with server(FASTSERVE, tiny.repository) as served:
-            tiny.check(served, echoes=False)
+            tiny.check(served)
             _turn(served, tiny, None, 1.0)
             rounds = [_round(served, tiny, files, number, given.seconds) for number in range(given.rounds)]
     _tell(rounds)

@@ -49,7 +49,7 @@ class Stage:
         for name, served in list(self._servers.items()):
             try:
                 for workload in filter(None, (self._main, self._beside)):
-                    workload.check(served, echoes=name in CONTENDERS and CONTENDERS[name].echoes)
+                    workload.check(served, CONTENDERS[name].answer(workload.body) if name in CONTENDERS else None)
             except (RuntimeError, OSError, ValueError, KeyError) as error:
                 if name in CONTENDERS:
                     raise

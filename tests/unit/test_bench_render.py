@@ -9,7 +9,7 @@ import pytest
 from bench import render as page
 from bench.load import budget, results
 from bench.load.cells import CELLS
-from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW, STORES
+from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW, SINK, STORES
 from bench.load.machine import Moment
 from bench.micro import timings
 from bench.micro.goals import GOALS, MODELS, OURS, request_group
@@ -135,6 +135,13 @@ def test_errors_and_disturbances_stand_beside_the_figures(render: Any):
     assert row(lines, FASTSERVE)[-2:] == ["**2,400**", "30%, disturbed: 2 of 2"]
     assert row(lines, ECHO)[-2:] == ["0", "2%"]
     assert any("functions were timed (40% of the CPU), in 2 of 10 drives of tiny-c64" in line for line in lines)
+
+
+def test_what_the_network_leaves_of_a_model_is_told(render: Any):
+    rates = {RAW: drive(per_s=1000), SINK: drive(per_s=4000), FASTSERVE: drive(per_s=720)}
+    text = " ".join(render({"encoder-c16": measured(one_round("encoder-c16", **rates))}))
+    assert "it would be 0.80x; fastserve has 0.90 of that" in text
+    assert "it would be" not in " ".join(render({"tiny-c64": measured(one_round("tiny-c64"))}))
 
 
 def test_what_was_not_measured_of_a_contender_is_not_shown(render: Any):
