@@ -116,6 +116,7 @@ class Director:
         self._attempts = 0
         self._settings: dict[str, dict[str, Any]] = {}
         self._found: Mapping[str, OnDisk] = {}
+        self._loading: dict[str, list[Job]] = {}
         self._uploads = Uploads()
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="director", daemon=True)
@@ -166,6 +167,10 @@ class Director:
 
     def _refuse_left(self) -> None:
         """After the thread's end: nobody waits for ever."""
+        for waiting in self._loading.values():
+            for job in waiting:
+                self._jobs.put(job)
+        self._loading.clear()
         while True:
             try:
                 left = self._jobs.get_nowait()
@@ -259,6 +264,29 @@ class Director:
         told(index_of(self.state, self._fleet.view()))
 
     def _load(self, model: str, overrides: Mapping[str, Any], told: Told) -> None:
+        """One load of a model after the other: each is told what came of what it asked for."""
+        name = self._name_of(model) or model
+        if name in self._loading:
+            self._loading[name].append(Job(partial(self._load, model, overrides, told), told))
+            return
+        self._loading[name] = []
+
+        def over(outcome: Outcome) -> None:
+            told(outcome)
+            self._jobs.put(Job(partial(self._load_next, name)))
+
+        try:
+            self._begin_load(model, overrides, over)
+        except Exception:
+            self._load_next(name)
+            raise
+
+    def _load_next(self, name: str) -> None:
+        """A load is over: those that came meanwhile have their turn, as if they came now."""
+        for job in self._loading.pop(name, []):
+            self._do(job)
+
+    def _begin_load(self, model: str, overrides: Mapping[str, Any], told: Told) -> None:
         self._look(finished=(model, self._name_of(model) or model))
         name = self._name_of(model) or model
         before = self._wishes.get(name, Wish())

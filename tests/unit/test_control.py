@@ -1,6 +1,7 @@
 """Models that are loaded and unloaded by calls, over real files and a real engine."""
 
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from fastserve.config import ModelConfig
 from fastserve.engine import load
 from fastserve.engine.engine import Engine
+from fastserve.engine.state import Outcome
 from fastserve.errors import Draining, InvalidRequest, LoadRefused, ModelNotFound, VersionNotFound
 from fastserve.types import VersionState
 from tests.support.calls import entries, index, outcome, refusal
 from tests.support.shelf import Shelf, ask, ready, times
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN_S, until
 
 X = np.array([[1, 2]])
 
@@ -207,6 +209,21 @@ def test_overrides_that_do_not_load_are_taken_back(shelf: Shelf):
         status = engine.status("m")[0]
         assert (status.state, status.reason) == (VersionState.READY, "")
         assert engine.lease("m") is lease, "what served all the time was not loaded again"
+
+
+def test_loads_that_come_together_are_told_what_came_of_each(shelf: Shelf):
+    shelf.put("m", times(1))
+    with shelf.engine() as engine:
+        told: list[SimpleQueue[Outcome]] = [SimpleQueue() for _ in range(6)]
+        for number, one in enumerate(told):
+            engine.control.load(
+                "m", one.put, {"slots": number + 1} if number % 2 else {"providers": ["NoSuchProvider"]}
+            )
+        outcomes = [one.get(timeout=WITHIN_S) for one in told]
+        assert [isinstance(one, LoadRefused) for one in outcomes] == [True, False] * 3, outcomes
+        assert engine.lease("m").slots == 6
+        assert isinstance(refusal(engine.control.load, "m", {"slots": "many"}), InvalidRequest)
+        assert entries(engine.control.load, "m") == [("m", 1, "READY")], "a call that is refused holds up no other"
 
 
 def test_the_index_holds_what_is_on_disk_and_not_served(shelf: Shelf):

@@ -58,7 +58,7 @@ OBJECTS = frozenset({"headers", "background"})
 
 
 def read_parameters(cursor: Cursor, path: str, rules: Mapping[str, Rule], *, scalars_only: bool = False) -> Found:
-    """The parameters at the cursor that have a rule, by name. The first of duplicate names counts."""
+    """The parameters at the cursor that have a rule, by name. The first of duplicate names counts; null is left out."""
     found: Found = {}
     count = 0
     if cursor.kind() == "n":
@@ -71,7 +71,9 @@ def read_parameters(cursor: Cursor, path: str, rules: Mapping[str, Rule], *, sca
         count += 1
         if count > MAX_PARAMETERS:
             raise InvalidTensor(expected=f"at most {MAX_PARAMETERS} parameters", got="more", path=path)
-        if name in rules and name not in found:
+        if cursor.kind() == "n":  # some clients write what they leave out as null
+            cursor.skip()
+        elif name in rules and name not in found:
             found[name] = _read(cursor, f"{path}.{name}", rules[name])
         elif scalars_only and name not in OBJECTS and cursor.kind() in "[{":
             raise InvalidTensor(expected="string, number, true or false", got=cursor.excerpt(), path=f"{path}.{name}")
