@@ -96,7 +96,8 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     weights_dir: Annotated[
         str | None,
         Meta(
-            description="Directory for those files, private and gone with the server; default: that for temporary files.",
+            description="Directory for those files, and for models that come with load calls; private, and gone with the"
+            " server. Default: that for temporary files.",
             extra=PATH_FIELD,
         ),
     ] = None

@@ -76,11 +76,17 @@ def is_natural(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**64
 
 
+def given(parameters: dict[str, Any] | None) -> dict[str, Any]:
+    """Those that are not null."""
+    return {name: value for name, value in (parameters or {}).items() if value is not None}
+
+
 def request_parameters(found: Any) -> bool:
     """Whether the request asks for binary outputs."""
     if found is None:
         return False
     need(isinstance(found, dict))
+    found = given(found)
     for name, value in found.items():
         if name in FLAGS:
             need(isinstance(value, bool))
@@ -103,8 +109,8 @@ def read_outputs(found: Any, signature: Signature, binary: bool) -> list[tuple[s
         need(isinstance(entry, dict) and entry.get("name") in names and entry["name"] not in outputs)
         own = entry.get("parameters")
         need(own is None or isinstance(own, dict))
-        told = (own or {}).get("binary_data", binary)
-        need(isinstance(told, bool) and not (own or {}).get("classification"))
+        told = given(own).get("binary_data", binary)
+        need(isinstance(told, bool) and not given(own).get("classification"))
         outputs[entry["name"]] = told
     return list(outputs.items())
 
@@ -117,8 +123,8 @@ def read_input(entry: dict[str, Any], spec: TensorSpec, tail: bytes) -> tuple[Te
     need(all(type(size) is int and 0 <= size < 2**63 for size in shape))
     need(math.prod(max(size, 1) for size in shape) * max(1, spec.dtype.numpy.itemsize) < 2**62)
     need(parameters is None or isinstance(parameters, dict))
-    size = (parameters or {}).get("binary_data_size")
-    need("binary_data_size" not in (parameters or {}) or is_natural(size))
+    size = given(parameters).get("binary_data_size")
+    need(size is None or is_natural(size))
     need((entry.get("data") is None) != (size is None))
     count = math.prod(shape)
     if size is None:
