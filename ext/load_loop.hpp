@@ -61,6 +61,7 @@ struct Plan {
     bool poisson = true;
     std::uint64_t seed = 0;
     std::int64_t timeout_ns = 0;
+    std::vector<std::int64_t> times_ns;  // of an open loop: when they arrive after its beginning; empty: drawn
 };
 
 enum Failure { CONNECT, TLS, CLOSED, TIMEOUT, PROTOCOL, UNSENT, FAILURES };
@@ -128,17 +129,26 @@ public:
     Arrivals(double per_s, bool poisson, std::uint64_t seed) noexcept
         : random_(seed), gap_ns_(1e9 / per_s), poisson_(poisson) {}
 
+    // As listed, and none afterwards.
+    explicit Arrivals(std::vector<std::int64_t> times_ns)
+        : random_(0), gap_ns_(0), poisson_(false), listed_(std::move(times_ns)) {}
+
     // The next one's time after the first moment, in ns.
     std::int64_t next() noexcept {
+        if (gap_ns_ == 0) return place_ < listed_.size() ? listed_[place_++] : NEVER;
         at_ns_ += poisson_ ? -std::log1p(-random_.share()) * gap_ns_ : gap_ns_;
-        return at_ns_ < 4e18 ? static_cast<std::int64_t>(at_ns_) : std::int64_t{1} << 62;
+        return at_ns_ < 4e18 ? static_cast<std::int64_t>(at_ns_) : NEVER;
     }
 
 private:
+    static constexpr std::int64_t NEVER = std::int64_t{1} << 62;
+
     Random random_;
     double gap_ns_;
     double at_ns_ = 0;
     bool poisson_;
+    std::vector<std::int64_t> listed_;
+    std::size_t place_ = 0;
 };
 
 class Loop {
@@ -254,7 +264,7 @@ private:
         next_look_ = begun_ns_ + LOOK_NS;
         free_.clear();
         if (is_open()) {
-            arrivals_ = Arrivals(plan.per_s, plan.poisson, plan.seed);
+            arrivals_ = plan.times_ns.empty() ? Arrivals(plan.per_s, plan.poisson, plan.seed) : Arrivals(plan.times_ns);
             next_arrival_ns_ = begun_ns_ + arrivals_.next();
             for (const bool idle : {false, true}) {  // those that are made already are taken first: from the end
                 for (auto& one : connections_) {

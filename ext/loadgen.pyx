@@ -82,6 +82,7 @@ cdef extern from "load_loop.hpp" namespace "loadgen" nogil:
         cbool poisson
         uint64_t seed
         int64_t timeout_ns
+        vector[int64_t] times_ns
 
     cdef cppclass Slice:
         int64_t good
@@ -313,16 +314,25 @@ cdef class Driver:
 
     def run(
         self, *, int64_t duration_ns=0, int64_t max_requests=0, double per_s=0.0, bint poisson=True, uint64_t seed=0,
-        int64_t timeout_ns,
+        int64_t timeout_ns, const int64_t[::1] times_ns=None,
     ):
         """Send until the duration or the number is over, then wait for what is in flight; counts start anew.
 
-        `per_s` 0: a closed loop, each connection sends when it has its answer; else an open loop at that rate. Blocks
-        without the GIL, for no longer than the duration and the timeout.
+        `per_s` 0: a closed loop, each connection sends when it has its answer; else an open loop at that rate, or
+        with arrivals at `times_ns` after its beginning, ascending. Blocks without the GIL, for no longer than the
+        duration and the timeout.
         """
+        cdef int64_t when
         if (duration_ns <= 0 and max_requests <= 0) or timeout_ns <= 0 or not 0 <= per_s < 1e9 or self.runs:
             raise ValueError("expected a duration or a number of requests, a timeout, a rate, and one run at a time")
         cdef Plan plan
+        if times_ns is not None:
+            for when in times_ns:
+                if when < (plan.times_ns.back() if plan.times_ns.size() > 0 else 0):
+                    raise ValueError("expected arrivals in their order")
+                plan.times_ns.push_back(when)
+        if plan.times_ns.size() > 0 and per_s == 0:
+            raise ValueError("expected the rate of the arrivals, too")
         plan.duration_ns = max(0, duration_ns)
         plan.max_requests = max(0, max_requests)
         plan.per_s = per_s

@@ -66,6 +66,7 @@ class Driver:
         poisson: bool = True,
         seed: int = 0,
         timeout_ns: int,
+        times_ns: _Integers | None = None,
     ) -> None: ...
     def stop(self) -> None: ...
     @property

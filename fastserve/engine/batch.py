@@ -12,6 +12,7 @@ import numpy as np
 
 from fastserve._ext.costs import UNKNOWN_NS, CostTable
 from fastserve._ext.ticket import Ticket
+from fastserve.engine.cost_line import CostLine
 from fastserve.errors import Cancelled, FastServeError, OutOfMemory, RunFailed
 from fastserve.types import Answer, InferResult, Timing
 
@@ -159,17 +160,16 @@ def _joined(parts: list[InferResult], wanted: tuple[str, ...] | None) -> InferRe
     return InferResult(first.model, first.version, outputs, timing)
 
 
-def paying_rows(costs: CostTable, sizes: Sequence[int]) -> int:
+def paying_rows(times: Times, sizes: Sequence[int]) -> int:
     """The rows from which on larger batches save next to nothing: what more waits is better left to the next run.
 
     With a batch that takes all, answers come in lumps, those behind it wait for nothing, and where clients send again when
-    they are answered, slots are idle until they do. `sizes`, ascending; those never measured took too long to be.
+    they are answered, slots are idle until they do. `times`: of `sizes`, ascending; those that took too long to be measured
+    are judged by the line through the others.
     """
-    a_row = [(costs.estimate_ns(rows) + HANDLING_NS) / rows for rows in sizes if costs.estimate_ns(rows) != UNKNOWN_NS]
-    if not a_row:
-        return sizes[-1]
-    enough = min(a_row) * (1 + NEXT_TO_NOTHING)
-    return next(rows for rows, ns in zip(sizes, a_row, strict=False) if ns <= enough)
+    line = CostLine([(rows, took_ns + HANDLING_NS) for rows, took_ns in times])
+    enough = line.row_ns * NEXT_TO_NOTHING
+    return next((rows for rows in sizes if line.known and line.base_ns / rows <= enough), sizes[-1])
 
 
 def measured(

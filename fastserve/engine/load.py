@@ -117,7 +117,7 @@ def _lease(
 ) -> Lease:
     batching = model.batching
     meters = ModelMeters(tools.metrics, config.name, version)
-    limits = _limits(config, batching.batchable, costs)
+    limits = _limits(config, batching.batchable, times)
     objective = _objective(config, limits, len(runners) - 1, times, tools.metrics)
     batcher = _batcher(version, limits, runners, costs, tools, run_clock, meters, objective)
     return Lease(
@@ -196,7 +196,7 @@ def _blocks(model: LoadedModel, batcher: Batcher, config: ModelConfig, tools: To
     )
 
 
-def _limits(config: ModelConfig, batchable: bool, costs: CostTable) -> Limits:
+def _limits(config: ModelConfig, batchable: bool, times: Times) -> Limits:
     # Who says so wants batches as large as they get.
     large = config.max_queue_delay_us > 0 or config.preferred_batch_rows
     return Limits(
@@ -207,7 +207,7 @@ def _limits(config: ModelConfig, batchable: bool, costs: CostTable) -> Limits:
         enough_rows=min(config.preferred_batch_rows, default=0),
         ranks=ranks_of(config),
         priority=config.priority,
-        pays_rows=0 if large else paying_rows(costs, _sizes(config, batchable)),
+        pays_rows=0 if large else paying_rows(times, _sizes(config, batchable)),
     )
 
 

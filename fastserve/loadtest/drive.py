@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
 
 from fastserve._ext.loadgen import Driver, HdrHistogram
@@ -21,7 +22,10 @@ SPARE_FILES = 64
 
 
 class Level(Struct, frozen=True, kw_only=True):
-    """How hard to drive. `rate` None: a closed loop over `connections`; else arrivals a second, over as many at most."""
+    """How hard to drive. `rate` None: a closed loop over `connections`; else arrivals a second, over as many at most.
+
+    `times_ns`: when they arrive instead, in order, `rate` on average; the warm-up is at that rate.
+    """
 
     connections: int
     rate: float | None = None
@@ -32,6 +36,7 @@ class Level(Struct, frozen=True, kw_only=True):
     timeout_ns: int = 30 * SECOND_NS
     seed: int = 0
     threads: int = 1
+    times_ns: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -115,7 +120,12 @@ def drive(
         before()
     if not interrupted:
         plans = [
-            {"duration_ns": part.duration_ns, "max_requests": part.max_requests, "per_s": part.rate or 0.0}
+            {
+                "duration_ns": part.duration_ns,
+                "max_requests": part.max_requests,
+                "per_s": part.rate or 0.0,
+                "times_ns": np.array(part.times_ns, np.int64) if part.times_ns else None,
+            }
             for part in parts
         ]
         interrupted = _run(drivers, parts, plans, level.text, level.duration_ns / SECOND_NS, watch)
@@ -150,6 +160,7 @@ def _part(level: Level, at: int, threads: int) -> Level:
         warmup_ns=level.warmup_ns,
         timeout_ns=level.timeout_ns,
         seed=level.seed * threads + at,
+        times_ns=level.times_ns[at::threads],
     )
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastserve._ext.loadgen import Driver, arrivals
@@ -182,6 +183,14 @@ def test_as_many_arrive_as_the_seed_says() -> None:
     assert told["by_failure"].get("unsent", 0) + len(server.requests) == expected
 
 
+def test_arrivals_come_when_they_are_listed_and_none_beside() -> None:
+    times = np.array([0, 0, 1 * MS, 150 * MS, 10_000 * MS], np.int64)  # the last one after the end
+    with OddServer(answering(OK)) as server:
+        told = counts_of(driver(server), per_s=25.0, times_ns=times, duration_ns=200 * MS)
+    assert sum(told["by_status"].values()) + sum(told["by_failure"].values()) == 4  # unsent: this machine was too busy
+    assert told["elapsed_ns"] >= 200 * MS
+
+
 def test_a_stall_shows_in_what_had_to_wait_for_it() -> None:
     """Coordinated omission: one answer is held back; those that arrived meanwhile waited, though none had been sent."""
     stalled = threading.Event()
@@ -290,3 +299,10 @@ def test_a_plan_without_an_end_is_refused(plan: dict[str, Any]) -> None:
     one = Driver(socket.AF_INET, "127.0.0.1", 1, [REQUEST], 1)
     with pytest.raises(ValueError, match="expected a duration"):
         one.run(**{"timeout_ns": S, **plan})
+
+
+@pytest.mark.parametrize(("times", "rate"), [([2, 1], 1.0), ([-1], 1.0), ([1], 0.0)])
+def test_arrivals_that_make_no_sense_are_refused(times: list[int], rate: float) -> None:
+    one = Driver(socket.AF_INET, "127.0.0.1", 1, [REQUEST], 1)
+    with pytest.raises(ValueError, match=r"expected (arrivals in their order|the rate)"):
+        one.run(duration_ns=MS, timeout_ns=S, per_s=rate, times_ns=np.array(times, np.int64))
