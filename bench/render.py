@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from statistics import median
 
 from bench.load import budget as budgets
-from bench.load import results
+from bench.load import open_loop, results
 from bench.load.cells import CELLS, Cell, of_what_is_left
 from bench.load.contenders import RAW
 from bench.load.machine import CORES, DISTURBED_SHARE, Moment
+from bench.load.open_loop import Standing
 from bench.load.results import Measured, Round
 from bench.load.servers import ROOT
 from bench.load.wrk import Figures
@@ -22,6 +23,9 @@ from bench.micro.timings import Micro, Spent, budget, request_groups
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "bench" / "README.md"
+STANDINGS = ("overload", "changing")
+"""Scripts of their own that write what they were to reach beside what they found."""
+
 QUICK = ROOT / "build"
 
 NOTHING = "-"
@@ -70,6 +74,8 @@ In parts:
 ```console
 $ .venv/bin/python -m bench.load --only tiny-c64
 $ .venv/bin/python -m bench.load.budget
+$ .venv/bin/python -m bench.load.overload
+$ .venv/bin/python -m bench.load.changing
 $ .venv/bin/python -m pytest bench/micro -k tensorize --benchmark-enable --benchmark-only
 $ .venv/bin/python -m bench.render
 ```
@@ -97,16 +103,28 @@ def main() -> None:
     else:
         page, load, micro = PAGE, RESULTS / "load.json", RESULTS / "micro.json"
     spent = {} if page != PAGE else budgets.read()
-    page.write_text(render(results.read(load), timings.read(micro), spent))
+    stand = {} if page != PAGE else standings()
+    page.write_text(render(results.read(load), timings.read(micro), spent, stand))
     print(f"wrote {page}")
 
 
-def render(load: dict[str, Measured], micro: Micro | None, spent: Mapping[str, budgets.Spent] | None = None) -> str:
-    """The page."""
+def standings() -> dict[str, Standing | None]:
+    """Of the scripts in `STANDINGS`."""
+    return {name: open_loop.read(RESULTS / f"{name}.json") for name in STANDINGS}
+
+
+def render(
+    load: dict[str, Measured],
+    micro: Micro | None,
+    spent: Mapping[str, budgets.Spent] | None = None,
+    standings: Mapping[str, Standing | None] | None = None,
+) -> str:
+    """The page. `standings`: of scripts of their own, by name; None where one was not run."""
+    stand = {name: one for name, one in (standings or {}).items() if one is not None}
     parts = [
         OPENING,
-        "\n".join(_goals(load, micro)),
-        "\n".join(_machines(load, micro)),
+        "\n".join(_goals(load, micro, stand)),
+        "\n".join(_machines(load, micro, stand)),
         "\n".join(_load(load)),
         "\n".join(_request(load, micro)) if micro is not None else "",
         "\n".join(_spent(spent)) if spent else "",
@@ -119,10 +137,11 @@ def render(load: dict[str, Measured], micro: Micro | None, spent: Mapping[str, b
 # --- what was to be reached
 
 
-def _goals(load: dict[str, Measured], micro: Micro | None) -> Iterator[str]:
+def _goals(load: dict[str, Measured], micro: Micro | None, stand: Mapping[str, Standing]) -> Iterator[str]:
     yield "## What was to be reached\n"
     head = ("what", "to reach", "measured", "lowest .. highest", "of the fastest", "reached")
     verdicts = [*(_micro_verdict(goal, micro) for goal in GOALS), *(_load_verdict(c, load) for c in CELLS.values())]
+    verdicts += [_verdict(goal) for one in stand.values() for goal in one.goals]
     yield from _table(head, [verdict[1] for verdict in verdicts])
     yield EXPLAINED
     missed = [row for reached, row in verdicts if reached is False]
@@ -152,9 +171,16 @@ def _load_verdict(cell: Cell, load: dict[str, Measured]) -> tuple[bool | None, R
     return reached, (cell.title, cell.wording(), *_spread(scores, cell.unit), NOTHING, _yes(reached))
 
 
+def _verdict(goal: open_loop.Goal) -> tuple[bool | None, Row]:
+    reached = goal.reached(median(goal.scores))
+    return reached, (goal.title, goal.wording(), *_spread(goal.scores, goal.unit), NOTHING, _yes(reached))
+
+
 def _spread(scores: list[float], unit: str) -> tuple[str, str]:
     if unit == "x":
         return f"**{median(scores):.2f}x**", f"{min(scores):.2f} .. {max(scores):.2f}"
+    if unit in ("ms", "s"):
+        return f"**{_figure(median(scores))} {unit}**", f"{_figure(min(scores))} .. {_figure(max(scores))}"
     return f"**{median(scores):,.0f} {unit}**", f"{min(scores):,.0f} .. {max(scores):,.0f}"
 
 
@@ -182,9 +208,12 @@ def _disturbances(load: dict[str, Measured], micro: Micro | None) -> Iterator[st
 # --- on what
 
 
-def _machines(load: dict[str, Measured], micro: Micro | None) -> Iterator[str]:
+def _machines(load: dict[str, Measured], micro: Micro | None, stand: Mapping[str, Standing]) -> Iterator[str]:
     yield "## On what\n"
-    machines = [*(measured.machine for measured in load.values()), *([] if micro is None else [micro.machine])]
+    machines = [
+        *(one.machine for one in (*load.values(), *stand.values())),
+        *([] if micro is None else [micro.machine]),
+    ]
     for one in dict.fromkeys(
         f"{one.cpu}, {one.cores} cores, {one.memory_gib:g} GiB, Linux {one.kernel}, Python {one.python}, "
         + ", ".join(f"{name} {version}" for name, version in one.packages.items())
@@ -192,7 +221,10 @@ def _machines(load: dict[str, Measured], micro: Micro | None) -> Iterator[str]:
     ):
         yield f"- {one}"
     yield from (f"- {one}" for one in dict.fromkeys(one.generator for one in machines if one.generator))
-    moments = [*([("functions", micro.begun)] if micro is not None else []), *((n, m.begun) for n, m in load.items())]
+    moments = [
+        *([("functions", micro.begun)] if micro is not None else []),
+        *((n, m.begun) for n, m in {**load, **stand}.items()),
+    ]
     yield ""
     yield from _table(("measured", "when", "commit"), [(name, at.date, _commit(at)) for name, at in moments])
     yield ""

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bench import render as page
-from bench.load import budget, results
+from bench.load import budget, open_loop, results
 from bench.load.cells import CELLS
 from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW, SINK, STORES
 from bench.load.machine import Moment
@@ -64,13 +64,15 @@ def micro(*benchmarks: list[dict[str, Any]], others_cpu: float = 0.01) -> dict[s
 def render(tmp_path: Path) -> Any:
     """The lines of the page made of these files."""
 
-    def render(load: dict[str, Any], micro: dict[str, Any] | None = None, spent: Any = None) -> list[str]:
+    def render(
+        load: dict[str, Any], micro: dict[str, Any] | None = None, spent: Any = None, stand: Any = None
+    ) -> list[str]:
         (tmp_path / "load.json").write_bytes(msgspec.json.encode(load))
         if micro is not None:
             (tmp_path / "micro.json").write_bytes(msgspec.json.encode(micro))
         read = results.read(tmp_path / "load.json"), timings.read(tmp_path / "micro.json")
-        text = page.render(*read, spent)
-        assert text == page.render(*read, spent)
+        text = page.render(*read, spent, stand)
+        assert text == page.render(*read, spent, stand)
         return text.splitlines()
 
     return render
@@ -117,6 +119,32 @@ def test_the_median_of_the_rounds_counts_and_their_range_is_shown(render: Any):
     lines = render({"tiny-c64": measured(*rounds)})
     assert row(lines, CELLS["tiny-c64"].title)[1:3] == ["**0.80x**", "0.50 .. 0.90"]
     assert row(lines, FASTSERVE)[:2] == ["800", "500 .. 900"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "told"),
+    [
+        ({"at_least": 0.9, "scores": [0.7, 0.95, 0.92]}, ["at least 0.9x", "**0.92x**", "0.70 .. 0.95", "-", "yes"]),
+        (
+            {"at_most": 5, "unit": "ms", "scores": [4, 10, 7]},
+            ["at most 5 ms", "**7.00 ms**", "4.00 .. 10.0", "-", "**no**"],
+        ),
+        (
+            {"at_least": 0.8, "at_most": 1.2, "scores": [1.3]},
+            ["at least 0.8x and at most 1.2x", "**1.30x**", "1.30 .. 1.30", "-", "**no**"],
+        ),
+    ],
+)
+def test_scripts_of_their_own_say_what_they_were_to_reach(
+    render: Any, tmp_path: Path, goal: dict[str, Any], told: list[str]
+):
+    file = tmp_path / "it.json"
+    file.write_bytes(
+        msgspec.json.encode({"machine": MACHINE, "begun": BEGUN, "goals": [{"title": "It", **goal}], "rounds": []})
+    )
+    lines = render({}, None, None, {"it": open_loop.read(file), "other": open_loop.read(tmp_path / "none")})
+    assert row(lines, "It") == told
+    assert row(lines, "it") == ["2026-11-21 12:00 UTC", "0123456789"]
 
 
 def test_functions_are_compared_turn_by_turn(render: Any):
@@ -188,7 +216,9 @@ def test_the_page_is_what_the_script_writes():
     if not page.PAGE.exists():
         pytest.skip("nothing was measured yet: make bench")
     load, micro = results.read(page.RESULTS / "load.json"), timings.read(page.RESULTS / "micro.json")
-    assert page.PAGE.read_text() == page.render(load, micro, budget.read()), "run: python -m bench.render"
+    assert page.PAGE.read_text() == page.render(load, micro, budget.read(), page.standings()), (
+        "run: python -m bench.render"
+    )
 
 
 def test_what_a_request_costs_is_told_by_whose_code_it_is(render: Any):
