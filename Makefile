@@ -42,6 +42,7 @@ bench: .make/bench .make/ext
 	@mkdir -p bench/results
 	$(BIN)/python $(MICRO) --benchmark-max-time=0.2 --benchmark-json=bench/results/micro.json
 	$(BIN)/python -m bench.load
+	$(BIN)/python -m bench.monitor
 	$(BIN)/python -m bench.render
 
 # The same in two minutes, to see what is far off; everything stays in build/.

@@ -23,7 +23,7 @@ from bench.micro.timings import Micro, Spent, budget, request_groups
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "bench" / "README.md"
-STANDINGS = ("overload", "changing")
+STANDINGS = ("overload", "changing", "monitor")
 """Scripts of their own that write what they were to reach beside what they found."""
 
 QUICK = ROOT / "build"
@@ -74,6 +74,7 @@ In parts:
 ```console
 $ .venv/bin/python -m bench.load --only tiny-c64
 $ .venv/bin/python -m bench.load.budget
+$ .venv/bin/python -m bench.monitor
 $ .venv/bin/python -m bench.load.overload
 $ .venv/bin/python -m bench.load.changing
 $ .venv/bin/python -m pytest bench/micro -k tensorize --benchmark-enable --benchmark-only

@@ -55,7 +55,4 @@ GOALS = (
         "orjson",
         0.7,
     ),
-    Goal(
-        "a drift question to a million joined records, against DuckDB alone on the same Parquet", QUESTION, DUCKDB, 0.5
-    ),
 )
