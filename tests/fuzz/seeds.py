@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.fuzz.lanes import LANE_FORMS, MARK
 from tests.fuzz.targets import CONFIGS, MODELS, OIP_CALLS, TFSERVING_CALLS, TYPES
 from tests.support import models
 
@@ -82,6 +83,17 @@ def _oip() -> Iterator[bytes]:
         yield from _binary(model)
     for kind in range(len(TYPES)):
         yield bytes([1, 0, kind]) + NOT_SAID + _image("PNG")
+
+
+def _lanes() -> Iterator[bytes]:
+    """Right ones, and each way of being wrong between them."""
+    for form, (_, right) in enumerate(LANE_FORMS.values()):
+        body = right(7)[0]
+        wrong = (body[:-1], body + b" ", body.replace(b"7", b"NaN", 1), body.replace(b"7", b"1e400"), b"{", b"[" * 200)
+        for waits in b"sw":
+            yield bytes([form, waits]) + MARK * 4
+            for one in wrong:
+                yield bytes([form, waits]) + MARK.join([b"", one, b"", body, one, b""])
 
 
 def _binary(model: int) -> Iterator[bytes]:
@@ -192,6 +204,7 @@ MADE: Mapping[str, Callable[[], Iterator[bytes]]] = {
     "float_text": _floats,
     "tfserving_calls": _tfserving,
     "oip_calls": _oip,
+    "lanes": _lanes,
     "events": _events,
     "spice_bodies": _spice,
     "log_records": _log_records,

@@ -39,6 +39,7 @@ from fastserve.protocols.spice import routes as spice
 from fastserve.protocols.tfserving.routes import TfServing
 from fastserve.store.frames import Frame, Kind
 from fastserve.types import DType, Signature, TensorSpec
+from tests.fuzz.lanes import lanes
 from tests.reference import binarytensor as reference
 from tests.support.fake_engine import FakeEngine, call
 
@@ -243,6 +244,7 @@ def configurations(data: bytes) -> None:
 TARGETS: Mapping[str, Target] = {
     "tfserving_calls": tfserving_calls,
     "oip_calls": oip_calls,
+    "lanes": lanes,
     "events": events,
     "spice_bodies": spice_bodies,
     "log_records": log_records,
