@@ -150,6 +150,28 @@ def test_tensors_that_are_none_of_the_model_are_not_read(door: AsgiDoor, body: s
     assert len(answer.body) < 1000
 
 
+NAMED = ",".join(f'"{at:x}":[1,2]' for at in range(5000))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/models/stays:predict", f'{{"inputs":{{{NAMED}}}}}'),
+        ("/v1/models/stays:predict", f'{{"instances":[{{{NAMED}}}]}}'),
+        ("/v1/models/stays:classify", f'{{"examples":[{{{NAMED}}}]}}'),
+        ("/v1/models/stays:regress", f'{{"examples":[{{{NAMED}}}]}}'),
+        ("/v2/models/stays/infer_dict", f'{{"inputs":[{{{NAMED}}}]}}'),
+        ("/v2/models/stays/infer", f'{{"inputs":[{{"name":"x",{NAMED}}}]}}'),
+        ("/v2/models/stays/infer", f'{{"inputs":[{TENSOR}],{NAMED},"outputs":[{{"name":"no"}}]}}'),
+    ],
+)
+def test_names_without_number_are_refused_by_the_first(door: AsgiDoor, path: str, body: str):
+    assert len(body) < MAX_BODY_BYTES
+    answer = post(door, path, body.encode(), {})
+    assert answer.status == 400, answer.body[:300]
+    assert len(answer.body) < 1000
+
+
 @pytest.mark.parametrize("count", [limits.MAX_PREDICTIONS, limits.MAX_PREDICTIONS + 1])
 def test_predictions_are_counted(door: AsgiDoor, count: int):
     body = '{{"predictions":[{}]}}'.format(",".join(['{"model_name":"x"}'] * count))

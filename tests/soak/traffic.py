@@ -81,25 +81,28 @@ class Asking(Traffic):
         self.times: deque[tuple[float, float]] = deque(maxlen=MAX_KEPT)
         """When, and how long it took."""
         self._wire = Wire(self.address)
-        self._answered = time.perf_counter()
+        self._asked = time.perf_counter()
+        """When it last did: the server is silent since it answered, which may be long before the answer was read."""
         self._calls: list[Callable[[], bytes]] = [self._rows, self._rows, self._tensor, self._binary, self._metadata]
 
     def round(self) -> None:
         began = time.perf_counter()
-        if began - self._answered > IDLE_S:  # the machine has kept us waiting: such connections end
+        if began - self._asked > IDLE_S:  # the machine has kept us waiting: such connections end
             self._wire.close()
             self._wire = Wire(self.address)
+        self._asked = began
         call = self._calls[self.done % len(self._calls)]
         try:
             wanted = call()
             answer = self._wire.answer()
         except OSError:
-            if time.perf_counter() - self._answered <= IDLE_S:
+            if time.perf_counter() - began < IDLE_S - self.pause_s:
                 raise
             self.held_up += 1
+            self._wire.close()
+            self._wire = Wire(self.address)
             return
-        self._answered = time.perf_counter()
-        self.times.append((began, self._answered - began))
+        self.times.append((began, time.perf_counter() - began))
         if answer.status != 200 or wanted not in answer.body:
             self.note(f"{call.__name__}: {answer.status} {answer.body[:200]!r}")
         if answer.headers.get("connection") == "close":
@@ -177,15 +180,24 @@ class Writing(Traffic):
         super().__init__(server, over)
         self._pause_s = pause_s
         self._wire = Wire(self.address)
-        self._answered = time.perf_counter()
+        self._asked = time.perf_counter()
 
     def round(self) -> None:
         body = json.dumps({**RECORD, "prediction_id": f"p{self.done}"}).encode()
-        if time.perf_counter() - self._answered > IDLE_S:
+        began = time.perf_counter()
+        if began - self._asked > IDLE_S:
             self._wire.close()
             self._wire = Wire(self.address)
-        answer = self._wire.post("/v1/log", body, "Content-Type: application/json")
-        self._answered = time.perf_counter()
+        self._asked = began
+        try:
+            answer = self._wire.post("/v1/log", body, "Content-Type: application/json")
+        except OSError:
+            if time.perf_counter() - began < IDLE_S - self._pause_s:
+                raise
+            self.held_up += 1
+            self._wire.close()
+            self._wire = Wire(self.address)
+            return
         if answer.status not in (200, 429, 503):
             self.note(f"log: {answer.status} {answer.body[:200]!r}")
         self.over.wait(self._pause_s)

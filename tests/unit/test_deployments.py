@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from fastserve.config import ServerConfig
 from fastserve.config.options import OPTIONS
 from fastserve.server import admin
+from fastserve.server.ending import GRACE_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UNIT = EXAMPLES / "systemd" / "fastserve.service"
@@ -56,6 +58,14 @@ def test_the_container_runs_as_nobody_and_is_asked_for_its_health():
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["python:3.11-slim-bookworm"] * 2
     names = [name for name, _ in instructions()]
     assert names.index("USER") < names.index("ENTRYPOINT")
+
+
+def test_there_is_time_to_drain():
+    (drained_ms,) = re.findall(r"FASTSERVE_DRAIN_TIMEOUT_MS=(\d+)", DOCKERFILE)
+    (killed_s,) = re.findall(r"--stop-timeout (\d+)", DOCKERFILE)
+    assert int(killed_s) * 1000 > int(drained_ms) + GRACE_S * 1000
+    (unit_s,) = re.findall(r"^TimeoutStopSec=(\d+)", UNIT.read_text(), re.MULTILINE)
+    assert int(unit_s) * 1000 > ServerConfig().drain_timeout_ms + GRACE_S * 1000
 
 
 def test_variables_are_options():
