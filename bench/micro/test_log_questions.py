@@ -13,13 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bench.joined_log import keep, repeated, template
 from bench.micro.goals import CONTENDER, DUCKDB, OURS, QUESTION
-from fastserve.store import columns, parts
-from fastserve.store.catalogue import Catalogue, Change
+from fastserve.store import columns
 from fastserve.store.columns import Column
-from fastserve.store.disk import DISK
 from fastserve.store.reader import Reader
-from fastserve.store.rows import Row
 
 ROWS = 1_000_000
 FEW_ROWS = 4_000
@@ -35,50 +33,18 @@ select bin, count(*) from (select least(greatest(floor(({0} + 3) / 0.3), 0), 20)
 def made(rows: int) -> Path:
     """A log of so many predictions and actuals, compacted."""
     directory = Path(tempfile.mkdtemp(prefix="fastserve-bench-"))
-    catalogue = Catalogue(directory, writes=True)
     random = np.random.default_rng(1)
-    for number in range(FILES):
-        ids = np.arange(number, rows, FILES)
-        table = columns.joined([_part(ids, kind, random) for kind in ("prediction", "actual")])
-        files = [parts.write(directory, "m", date, day, own, DISK) for date, day, own in parts.by_day(table)]
-        catalogue.apply(Change(new=files), START_NS)
-    catalogue.close()
+    parts = (np.arange(number, rows, FILES) for number in range(FILES))
+    keep(directory, (columns.joined([_part(ids, kind, random) for kind in ("prediction", "actual")]) for ids in parts))
     return directory
 
 
 def _part(ids: Any, kind: str, random: Any) -> pa.Table:
-    names = [f"{number * 2654435761 % 2**32:08x}-{number:08x}" for number in ids.tolist()]
-    happened = START_NS + ids * 1_000_000
-    one = Row(
-        space="s",
-        model_id="m",
-        version="1",
-        environment="production",
-        batch_id="",
-        prediction_id="",
-        ts_ns=0,
-        ingest_ns=0,
-        seq=0,
-        kind="prediction" if kind == "prediction" else "actual",
-        label_num=0.0,
-        features={f"x{number}": 0.0 for number in range(FEATURES)} if kind == "prediction" else {},
-    )
-    table = pa.concat_tables([columns.table_of([one])]).take(pa.array(np.zeros(len(ids), np.int64)))
-    filled = {
-        "prediction_id": pa.array(names),
-        "key": pa.array([columns.key_of("m", name) for name in names], pa.uint64()),
-        "ts": pa.array(happened // 1000).cast(pa.timestamp("us")),
-        "ts_ns": pa.array(happened),
-        "ingest_ts": pa.array(happened // 1000).cast(pa.timestamp("us")),
-        "ingest_ns": pa.array(happened),
-        "seq": pa.array(ids * 2 + (kind == "actual"), pa.uint64()),
-        "label_num": pa.array(random.normal(size=len(ids))),
-        **{column.physical: pa.array(random.normal(size=len(ids))) for column in columns.columns_of(table.schema)},
-    }
-    for name, values in filled.items():
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, table.schema.field(at), values)
-    return table
+    features = {f"x{number}": 0.0 for number in range(FEATURES)} if kind == "prediction" else {}
+    row = template(space="s", kind=kind, label_num=0.0, features=features)
+    named = ["label_num", *(Column("f", name, "double").physical for name in features)]
+    filled = {name: pa.array(random.normal(size=len(ids))) for name in named}
+    return repeated(row, ids, START_NS + ids * 1_000_000, filled)
 
 
 @pytest.fixture(scope="module")

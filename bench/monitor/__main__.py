@@ -1,33 +1,31 @@
 """`python -m bench.monitor [--rows 1000000]`: drift and performance of joined records, beside plain DuckDB on the same files.
 
-It makes a log (segments, then compaction), asks it as `/log/drift` does, connection and all, and puts the same question to a
+It makes a log of Parquet files, asks it as `/log/drift` does, connection and all, and puts the same question to a
 DuckDB that reads the Parquet files: quantile bins of the baseline, counts of both sides, PSI. Some rounds, in which they take
 turns; what a million rows took is kept in bench/results.
 """
 
 import argparse
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import duckdb
-import msgspec
+import numpy as np
+import pyarrow as pa
 
+from bench.joined_log import keep, repeated, template
 from bench.load import machine, open_loop
 from bench.load.open_loop import Goal
 from bench.load.servers import ROOT
-from fastserve.config import LogConfig
 from fastserve.monitor.asking import answer
 from fastserve.monitor.question import DriftQuestion, PerformanceQuestion, convert
-from fastserve.store.compactor import Compactor
-from fastserve.store.frames import Frame, Kind
-from fastserve.store.order import SEQ_STEP
+from fastserve.store import columns
+from fastserve.store.columns import Column
 from fastserve.store.reader import Reader
-from fastserve.store.rows import Row
-from fastserve.store.writer import Writer
 
 RESULTS = ROOT / "bench" / "results" / "monitor.json"
 ROWS = 1_000_000
@@ -35,53 +33,36 @@ PLAIN = "DuckDB alone: PSI of 10 features"
 DRIFT = "drift of the same 10 features"
 TITLE = "a drift question to a million joined records: times as long as DuckDB alone on the same Parquet"
 FEATURES = 10
-ROWS_A_FRAME = 2000
+ROWS_A_FILE = 31_250
 START_NS = 1_790_000_000 * 10**9
 STEP_NS = 2_592_000_000
 BINS = 10
 
 
-def read_rows(frame: Frame) -> Iterator[Row]:
-    """What `write` wrote."""
-    for number, fields in enumerate(msgspec.msgpack.decode(frame.payload)):
-        yield Row(**{**fields, "seq": frame.seq + number * SEQ_STEP})
-
-
-READERS = {Kind.RECORD: read_rows}
-
-
-def write(directory: Path, rows: int) -> None:
+def tables(rows: int) -> Iterator[pa.Table]:
     """Half of the predictions are training; every one has its actual."""
-    rand = random.Random(1)
-    writer = Writer(directory, LogConfig(sync="os", max_queue_bytes=1 << 30, max_queue_records=1 << 20))
-    for start in range(0, rows, ROWS_A_FRAME):
-        numbers = range(start, min(rows, start + ROWS_A_FRAME))
-        for kind in ("prediction", "actual"):
-            frame = [_row(number, kind, rand, number < rows // 2) for number in numbers]
-            writer.append([(Kind.RECORD, msgspec.msgpack.encode(frame))], rows=len(frame))
-        while writer.queued_records > 100_000:
-            time.sleep(0.01)
-    writer.close()
+    random = np.random.default_rng(1)
+    for first in range(0, rows, ROWS_A_FILE):
+        ids = np.arange(first, min(rows, first + ROWS_A_FILE))
+        training = first < rows // 2
+        environment = "training" if training else "production"
+        happened_ns = START_NS + ids * STEP_NS
+        shift = [0.0 if training else 0.05 * at for at in range(FEATURES)]
+        drawn = {
+            Column("f", f"x{at}", "double").physical: pa.array(random.normal(shift[at], size=len(ids)))
+            for at in range(FEATURES)
+        }
+        features = {f"x{at}": 0.0 for at in range(FEATURES)}
+        label = {"environment": environment, "label_cat": "a"}
+        said = template(kind="prediction", score=0.0, features=features, **label)
+        drawn |= {"label_cat": _classes(random, len(ids)), "score": pa.array(random.random(len(ids)))}
+        happened = template(kind="actual", **label)
+        actual = {"label_cat": _classes(random, len(ids))}
+        yield columns.joined([repeated(said, ids, happened_ns, drawn), repeated(happened, ids, happened_ns, actual)])
 
 
-def _row(number: int, kind: str, rand: random.Random, training: bool) -> Row:
-    features = {f"x{at}": rand.gauss(0.0 if training else 0.05 * at, 1.0) for at in range(FEATURES)}
-    return Row(
-        space="",
-        model_id="m",
-        version="1",
-        environment="training" if training else "production",
-        batch_id="",
-        prediction_id=f"p-{number}",
-        ts_ns=START_NS + number * STEP_NS,
-        ingest_ns=START_NS + number * STEP_NS,
-        seq=0,
-        kind=kind,
-        label_cat=rand.choice("ab"),
-        score=rand.random() if kind == "prediction" else None,
-        features=features if kind == "prediction" else {},
-        digest=f"{kind}{number}".encode(),
-    )
+def _classes(random: Any, count: int) -> pa.Array:
+    return pa.array(np.array(["a", "b"])[random.integers(0, 2, count)])
 
 
 def plain(files: list[str]) -> None:
@@ -117,15 +98,10 @@ def main() -> None:
     machine.keep_to_two_cores()
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         directory = Path(folder)
-        made = timed(lambda: write(directory, given.rows))
-        compactor = Compactor.open(directory, READERS)
-        assert compactor is not None
-        while compactor.round(time.time_ns()):
-            pass
-        compactor.close()
-        reader = Reader(directory, READERS)
+        made = timed(lambda: keep(directory, tables(given.rows)))
+        reader = Reader(directory, {})
         files = [str(path) for path in directory.glob("parquet/**/*.parquet")]
-        print(f"{given.rows} predictions with actuals in {len(files)} files, made in {made / 1000:.0f} s and compacted")
+        print(f"{given.rows} predictions with actuals in {len(files)} files, made in {made / 1000:.0f} s")
         named = [f"f.x{number}" for number in range(FEATURES)]
 
         def drift(**more: object) -> Callable[[], object]:
