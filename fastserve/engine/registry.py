@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from fastserve.config import ModelConfig, VersionPolicy
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded
+from fastserve.engine.scheduling import standing_aside
 from fastserve.errors import (
     FastServeError,
     Fault,
@@ -144,6 +145,7 @@ class Registry:
         self._by_name: Mapping[str, _Model] = {}
         self._newest: Mapping[str, Lease] = {}
         self._served: set[str] = set()
+        self._up = False  # whether there may be clients whom loading disturbs
         self._reconciling = threading.Lock()
 
     def lease(self, model: str, version: int | None, label: str | None) -> Lease:
@@ -231,6 +233,7 @@ class Registry:
             self._index()
             for name in disk:
                 self._reconcile_model(self._models[name])
+            self._up = self.has_served()
             self._forget_gone()
 
     def _forget_gone(self) -> None:
@@ -312,7 +315,8 @@ class Registry:
             entry.versions[number] = fresh
             self._changed()
         try:
-            fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
+            with standing_aside(self._up):
+                fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
         except LoadFailed as error:
             reason = f"{disk.versions[number].parent}: {error}"
             _log.error("model %s version %d: %s", config.name, number, reason)

@@ -2,13 +2,43 @@
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from fastserve.engine.scheduling import NICENESS, stand_back
+import pytest
+
+from fastserve.engine import scheduling
+from fastserve.engine.scheduling import NICENESS, stand_back, standing_aside
 
 
 def niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def policy() -> int:
+    return os.sched_getscheduler(0)
+
+
+def in_a_thread(call: Callable[[], Any]) -> Any:
+    """Of SCHED_OTHER, whatever the tests run as."""
+
+    def ordinary() -> Any:
+        if policy() != os.SCHED_OTHER:
+            try:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            except PermissionError:
+                pytest.skip("the tests run as SCHED_IDLE, and may not leave it")
+        return call()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(ordinary).result()
+
+
+@pytest.fixture
+def comes_back() -> None:
+    if not in_a_thread(scheduling._comes_back):
+        pytest.skip("the kernel would not let a thread come back")
 
 
 def test_who_stands_back_is_nicer_and_nobody_else():
@@ -17,3 +47,50 @@ def test_who_stands_back_is_nicer_and_nobody_else():
         pool.submit(stand_back).result()
         assert pool.submit(niceness).result() == NICENESS
     assert niceness() == before
+
+
+@pytest.mark.usefixtures("comes_back")
+def test_who_stands_aside_gives_way_to_all_and_comes_back_as_it_was():
+    def work() -> tuple[int, int, int]:
+        stand_back()
+        with standing_aside():
+            aside = policy()
+        return aside, policy(), niceness()
+
+    assert in_a_thread(work) == (os.SCHED_IDLE, os.SCHED_OTHER, NICENESS)
+
+
+@pytest.mark.usefixtures("comes_back")
+def test_threads_that_were_started_meanwhile_come_back_too():
+    def work() -> int:
+        with standing_aside():
+            pool = ThreadPoolExecutor(1)
+            assert pool.submit(policy).result() == os.SCHED_IDLE
+        with pool:
+            return pool.submit(policy).result()
+
+    assert in_a_thread(work) == os.SCHED_OTHER
+
+
+@pytest.mark.usefixtures("comes_back")
+def test_after_a_while_it_comes_back_before_it_is_done(monkeypatch):
+    back = threading.Event()
+    monkeypatch.setattr(scheduling, "_all_back", lambda went, real=scheduling._all_back: (real(went), back.set()))
+
+    def work() -> int:
+        with standing_aside(within_s=0.0):
+            assert back.wait(30)
+            return policy()
+
+    assert in_a_thread(work) == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize(("wanted", "may"), [(True, False), (False, True)])
+def test_nothing_changes_where_it_could_not_come_back_or_nobody_wants_it(monkeypatch, wanted, may):
+    monkeypatch.setattr(scheduling, "_comes_back", lambda: may)
+
+    def work() -> int:
+        with standing_aside(wanted):
+            return policy()
+
+    assert in_a_thread(work) == os.SCHED_OTHER
