@@ -85,7 +85,7 @@ def inspect(config: Config) -> Report:
             findings.append(_load(name, version, disk.versions[version], own, tables.get(own.dataset or "")))
         problems += [catalog.placed(f"{name}: {problem}") for problem in disk.problems]
         if not wanted:
-            findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.place}"))
+            findings.append(Finding(name, None, ok=False, reason=f"no version to serve in {disk.base or disk.place}"))
     return Report(findings, [*catalog.problems, *problems], [*catalog.notes, *warnings(config)])
 
 

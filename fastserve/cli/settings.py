@@ -10,7 +10,7 @@ from fastserve.errors import ConfigError
 
 ON_THE_COMMAND_LINE = [option for option in OPTIONS.values() if option.name != "path"]
 
-KIND_NAMES = {int: "integer", float: "number"}
+KIND_NAMES = {int: "integer", float: "number", bool: "true|false"}
 
 
 class FieldValue(click.ParamType[Any]):
@@ -54,7 +54,8 @@ def values_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _help(option: Option) -> str:
-    default = "" if option.default in (None, ()) else f"  [default: {option.default}]"
+    shown = str(option.default).lower() if isinstance(option.default, bool) else option.default
+    default = "" if option.default in (None, ()) else f"  [default: {shown}]"
     repeat = " Repeatable." if option.many else ""
     return f"{option.description}{repeat}  [env: {option.variable}]{default}"
 

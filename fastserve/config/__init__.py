@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 PROTOCOL_PREFIXES = ("/v1/", "/v2/", "/model-serving/")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+/?")
 PROTO_SUFFIXES = (".config", ".conf", ".textproto", ".pbtxt", ".prototxt")
 YAML_SUFFIXES = (".yaml", ".yml")
 FOLDER_FILES = ("config.pbtxt", "model-settings.json")
@@ -211,3 +212,6 @@ def _check_agreement(server: ServerConfig) -> None:
         raise ConfigError(f"metrics_path: {server.metrics_path} is under {owner}, which belongs to the models")
     if server.ssl_ca and not server.ssl_certificate:
         raise ConfigError("ssl_ca needs ssl_certificate and ssl_keyfile")
+    for origin in server.cors_origins:
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            raise ConfigError(f'cors_origins: expected an origin as in https://page.example, or *, got "{origin}"')

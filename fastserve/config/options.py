@@ -53,7 +53,7 @@ class Option(Struct, frozen=True):
         except msgspec.ValidationError as error:
             # msgspec's text: "Expected `int`, got `str`"; what came is told as it was written
             expected = str(error).split(", got ", maxsplit=1)[0].removeprefix("Expected ")
-            expected = " or ".join(self.choices) or expected
+            expected = " or ".join(self.choices).replace("integer", "integer >= 1") or expected
             raise ConfigError(f"{where}: expected {expected}, got {text!r}") from None
 
 

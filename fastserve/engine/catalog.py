@@ -148,7 +148,7 @@ class Catalog:
         versions = {} if own.refused else files.versions
         of_versions = dict(self._of_versions(entry, config, versions, problems))
         if not own.refused:
-            problems += _unmet(place, config, policy, versions)
+            problems += _unmet(files.base, config, policy, versions)
         return OnDisk(
             place=place,
             config=config,
@@ -216,17 +216,17 @@ def _named(here: Found, name: str | None) -> list[ModelFiles]:
     return [files for files in here.models if files.name == name]
 
 
-def _unmet(place: Path, config: ModelConfig, policy: VersionPolicy, versions: Mapping[int, Path]) -> Iterator[str]:
+def _unmet(folder: Path, config: ModelConfig, policy: VersionPolicy, versions: Mapping[int, Path]) -> Iterator[str]:
     """Versions that the configuration names and that will not be served as things are."""
     if isinstance(policy, tuple):
         for number in policy:
             if number not in versions:
-                yield f"{place}: version {number} is asked for and not there"
+                yield f"{folder}: version {number} is asked for and not there"
     wanted = wanted_versions(policy, versions)
     for label, number in config.labels.items():
         if number not in wanted:
             why = "which the version policy leaves out" if number in versions else "which is not there"
-            yield f'{place}: the label "{label}" waits for version {number}, {why}'
+            yield f'{folder}: the label "{label}" waits for version {number}, {why}'
 
 
 def _keep_hidden(model: str, before: OnDisk, found: dict[str, OnDisk]) -> None:

@@ -6,6 +6,7 @@ A folder's name becomes part of URLs, so it is checked; links that lead out of t
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,6 +16,11 @@ from fastserve.types import printable, refused_name
 # Suffixes of the files that some backend loads, the usual one first.
 MODEL_SUFFIXES = (".onnx", ".echo")
 MAX_VERSION = 2**63 - 1
+
+SAVED_MODEL = "saved_model.pb"
+CONVERT = "convert it: python -m tf2onnx.convert --saved-model {folder} --output {folder}/model.onnx"
+"""What those need who come from TensorFlow Serving with their folders."""
+
 _MAX_SHOWN = 5
 
 
@@ -80,7 +86,7 @@ def find_models(path: Path, hints: Hints = lambda _: Hint()) -> Found:
             return _single_file(path)
         names = _list_folder(path, root)
     except OSError as error:
-        return Found(models=(), problems=(f"{path}: {error.strerror or error}",))
+        return Found(models=(), problems=(f"{path}: {error.strerror or error}{_instead(path)}",))
     own_name = os.path.basename(root)
     if _versions(names) or _named_file(own_name, names) or hints(path).is_model:
         return _collected([_model(own_name, path, root, hints(path))], names, path)
@@ -91,6 +97,20 @@ def find_models(path: Path, hints: Hints = lambda _: Hint()) -> Found:
     if not misplaced and not any(isinstance(model, ModelFiles) for model in models):
         misplaced = [f"{path}: neither version folders nor models; found {names.shown}"]
     return _collected([*misplaced, *models], names, path)
+
+
+def _instead(path: Path) -> str:
+    """What may have been meant by a path that is not there; empty where nothing is like it."""
+    try:
+        if path.exists():
+            return ""
+        names = _list_folder(path.parent, os.path.realpath(path.parent))
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, (*names.folders, *names.files), n=1)
+    if near:
+        return f"; did you mean {printable(near[0])}?"
+    return f"; {path.parent} itself holds versions" if _versions(names) else ""
 
 
 def version_number(name: str) -> int | None:
@@ -218,7 +238,8 @@ def _version_file(folder: Path, root: str, model_file: str) -> Path | str:
     if names.models:
         return f"{folder}: several model files and none is model{MODEL_SUFFIXES[0]}: {_listed(names.models)}"
     outside = "; links that lead elsewhere are not followed" if names.outside else ""
-    return f"{folder}: no model{MODEL_SUFFIXES[0]}; found {names.shown}{outside}"
+    saved = f"; {CONVERT.format(folder=folder)}" if SAVED_MODEL in names.files else ""
+    return f"{folder}: no model{MODEL_SUFFIXES[0]}; found {names.shown}{outside}{saved}"
 
 
 def _versions(names: _Names) -> list[tuple[str, int]]:

@@ -52,7 +52,7 @@ def test_workers_may_be_planned(tmp_path: Path, place: str) -> None:
     given = {"workers": OPTIONS["workers"].convert("auto", "--workers")} if place == "command line" else {}
     config = load_config([file], None, env, given)
     assert (config.server.workers, config.server.worker_count) == ("auto", 1)
-    with pytest.raises(ConfigError, match="--workers: expected integer or auto, got 'many'"):
+    with pytest.raises(ConfigError, match="--workers: expected integer >= 1 or auto, got 'many'"):
         OPTIONS["workers"].convert("many", "--workers")
     assert config.server.interface == "rsgi"
 
@@ -267,6 +267,12 @@ def test_every_option_says_what_it_is() -> None:
 def test_authority_without_certificate_is_refused() -> None:
     with pytest.raises(ConfigError, match="ssl_ca needs"):
         load_config(options={"ssl_ca": "ca.pem"})
+
+
+@pytest.mark.parametrize("origin", ["page.example", "https://page.example/x", "https://", "*.example"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match=r"cors_origins: expected an origin as in https://page.example, or \*, got"):
+        load_config(options={"cors_origins": ["*", "http://localhost:3000", "null", origin]})
 
 
 def test_config_is_frozen() -> None:

@@ -74,7 +74,15 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, dict[int, str]], list[str]]] = {
         {"a": {2: "a/2/model.onnx"}},
         ["a/1: no model.onnx; found nothing"],
     ),
-    "a version of something else": (["a/1/saved_model.pb"], {"a": {}}, ["a/1: no model.onnx; found saved_model.pb"]),
+    "a version of something else": (["a/1/model.pb"], {"a": {}}, ["a/1: no model.onnx; found model.pb"]),
+    "a SavedModel": (
+        ["a/1/saved_model.pb", "a/1/variables/x"],
+        {"a": {}},
+        [
+            "a/1: no model.onnx; found variables, saved_model.pb; convert it:"
+            " python -m tf2onnx.convert --saved-model a/1 --output a/1/model.onnx"
+        ],
+    ),
     "a folder called model.onnx": (["a/1/model.onnx/"], {"a": {}}, ["a/1/model.onnx: no model.onnx; found nothing"]),
     "an empty model": (
         ["a/", "b/1/model.onnx"],
@@ -156,10 +164,12 @@ def test_a_single_file(name: str, tmp_path: Path) -> None:
             "a\\tb.onnx: a model's name cannot have characters that are not printable, or bytes that are not UTF-8",
         ),
         ("net.pb/x", "net.pb/x: Not a directory"),
+        ("nett.pb", "nett.pb: No such file or directory; did you mean net.pb?"),
+        ("shop/shop", "shop/shop: No such file or directory; shop itself holds versions"),
     ],
 )
 def test_a_path_that_cannot_be_served(name: str, problem: str, tmp_path: Path) -> None:
-    make(tmp_path, "net.pb", "a:b.onnx", "a\tb.onnx")
+    make(tmp_path, "net.pb", "a:b.onnx", "a\tb.onnx", "shop/1/model.onnx")
     os.mkfifo(tmp_path / "pipe.onnx")
     found = find_models(tmp_path / name)
     assert (found.models, said(found, tmp_path)) == ((), [problem])
