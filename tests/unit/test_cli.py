@@ -59,6 +59,7 @@ OPTIONS_OF_SERVE = [
     "--ssl-ca",
 ]
 OPTIONS_BEYOND = [
+    "--header-timeout-ms",
     "--metrics-path",
     "--monitoring-config-file",
     "--batching-parameters-file",

@@ -272,7 +272,7 @@ def test_authority_without_certificate_is_refused() -> None:
 @pytest.mark.parametrize("origin", ["page.example", "https://page.example/x", "https://", "*.example"])
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ConfigError, match=r"cors_origins: expected an origin as in https://page.example, or \*, got"):
-        load_config(options={"cors_origins": ["*", "http://localhost:3000", "null", origin]})
+        load_config(options={"cors_origin": ["*", "http://localhost:3000", "null", origin]})
 
 
 def test_config_is_frozen() -> None:
