@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from fastserve.config import ModelConfig, VersionPolicy
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded
-from fastserve.engine.scheduling import standing_aside
+from fastserve.engine.scheduling import is_large, standing_aside
 from fastserve.errors import (
     FastServeError,
     Fault,
@@ -315,7 +315,7 @@ class Registry:
             entry.versions[number] = fresh
             self._changed()
         try:
-            with standing_aside(self._up):
+            with standing_aside(self._up and is_large(disk.versions[number])):
                 fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
         except LoadFailed as error:
             reason = f"{disk.versions[number].parent}: {error}"

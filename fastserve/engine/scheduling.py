@@ -8,12 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 NICENESS = 15
 """Of threads that stand back: tiny requests are answered beside 1.6 MB ones; the cell `mixed-p99` of bench/load shows it."""
 
 ASIDE_S = 10.0
 """A server whose cores never idle gets its new models too, if later."""
+
+
+LARGE_BYTES = 16 << 20
+"""Models below load in a few tens of milliseconds: what their clients notice of it is lost in what they notice anyway."""
+
+
+def is_large(model: Path) -> bool:
+    """Whether the files beside `model`, of which its weights may be some, and itself are so large in sum."""
+    with suppress(OSError), os.scandir(model.parent) as entries:
+        return sum(entry.stat().st_size for entry in entries) >= LARGE_BYTES
+    return False
 
 
 def stand_back() -> None:

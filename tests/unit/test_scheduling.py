@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastserve.engine import scheduling
-from fastserve.engine.scheduling import NICENESS, stand_back, standing_aside
+from fastserve.engine.scheduling import LARGE_BYTES, NICENESS, is_large, stand_back, standing_aside
 
 
 def niceness() -> int:
@@ -94,3 +94,15 @@ def test_nothing_changes_where_it_could_not_come_back_or_nobody_wants_it(monkeyp
             return policy()
 
     assert in_a_thread(work) == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize(("weights_bytes", "large"), [(LARGE_BYTES, True), (LARGE_BYTES - 2, False)])
+def test_weights_beside_a_model_count(tmp_path, weights_bytes, large):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    with (tmp_path / "weights").open("wb") as file:
+        file.truncate(weights_bytes)
+    assert is_large(tmp_path / "model.onnx") is large
+
+
+def test_what_is_not_there_is_not_large(tmp_path):
+    assert not is_large(tmp_path / "gone" / "model.onnx")
