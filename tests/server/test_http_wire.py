@@ -12,6 +12,7 @@ from onnx import TensorProto as T
 from fastserve.http.body import MAX_DISCARDED_BYTES
 from tests.support import models
 from tests.support.coroutine_serve import COROUTINES_ONLY
+from tests.support.served import counted
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 from tests.support.wire import Answer, Wire, chunk
@@ -289,12 +290,6 @@ def test_chunks_with_extensions_and_trailers_are_whole(wire: Wire):
         wire.head("POST", PREDICT, "Transfer-Encoding: chunked", *headers)
         wire.write(f"{len(GOOD):X};name=value\r\n".encode() + GOOD + b"\r\n" + tail)
         assert is_good(wire.answer())
-
-
-def counted(wire: Wire, *parts: str) -> float:
-    """The sum of the series whose lines have all of these parts."""
-    lines = wire.get("/metrics").body.decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in parts))
 
 
 def test_a_client_that_leaves_between_two_chunks_sent_no_whole_request(connect: Callable[[], Wire]):

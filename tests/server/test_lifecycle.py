@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import models, slow_models
-from tests.support.served import ENDLESS, FASTSERVE, LONG, PATIENT, Load, health, wire, workers_of
+from tests.support.served import ENDLESS, FASTSERVE, LONG, PATIENT, Load, health, until_taken, wire, workers_of
 from tests.support.server import ServerProcess, free_port
 from tests.support.shelf import times
 from tests.support.streams import streaming
@@ -59,8 +59,7 @@ def test_a_request_that_runs_when_the_signal_comes_is_answered(slow_folder: Path
     with ServerProcess(str(slow_folder)) as server, wire(server) as running, wire(server) as queued:
         running.send(PATIENT, LONG)
         queued.send(PATIENT, b'{"instances": [7]}')
-        with wire(server) as other:
-            assert other.get("/livez").status == 200  # by now the two were read
+        until_taken(server, requests=2)
         server.process.terminate()
         assert running.answer().body == b'{"predictions": [12000]}'
         assert queued.answer().body == b'{"predictions": [7]}'
@@ -93,7 +92,7 @@ def test_an_interrupt_from_the_keyboard_reaches_workers_too_and_drains_all_the_s
 def test_a_second_signal_forces(slow_folder: Path):
     with ServerProcess(str(slow_folder), "--drain-timeout-ms", "600000") as server, wire(server) as one:
         one.send(PATIENT, ENDLESS)
-        assert health(server, "/livez")[0] == 200
+        until_taken(server)
         server.process.terminate()
         until(lambda: health(server, "/livez")[0] == 0)
         server.process.terminate()
@@ -116,7 +115,7 @@ def test_a_second_signal_forces_in_the_drain_delay_too(folder: Path):
 def test_what_does_not_end_is_ended_when_the_drain_timeout_is_over(slow_folder: Path):
     with ServerProcess(str(slow_folder), "--drain-timeout-ms", "400") as server, wire(server) as one:
         one.send(PATIENT, ENDLESS)
-        assert health(server, "/livez")[0] == 200
+        until_taken(server)
         begun = time.monotonic()
         server.process.terminate()
         assert server.process.wait(WITHIN_S) == 1, "a request was cut short"

@@ -39,6 +39,18 @@ def health(server: ServerProcess, path: str) -> tuple[int, Any]:
     return answer.status, msgspec.json.decode(answer.body)
 
 
+def counted(wire: Wire, *parts: str) -> float:
+    """The sum of the series whose lines in /metrics have all of these parts."""
+    lines = wire.get("/metrics").body.decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in parts))
+
+
+def until_taken(server: ServerProcess, requests: int = 1) -> None:
+    """So many requests to the patient model have been read; what a connection holds unread is nobody's to finish."""
+    with wire(server) as one:
+        until(lambda: counted(one, "fastserve_stage_seconds_count{", 'model="patient"', 'stage="decode"') == requests)
+
+
 def workers_of(server: ServerProcess) -> list[int]:
     """The worker processes."""
     path = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
