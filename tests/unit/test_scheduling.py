@@ -1,6 +1,9 @@
 """Who runs first, as the kernel tells it."""
 
+import ctypes
 import os
+import platform
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -106,3 +109,21 @@ def test_weights_beside_a_model_count(tmp_path, weights_bytes, large):
 
 def test_what_is_not_there_is_not_large(tmp_path):
     assert not is_large(tmp_path / "gone" / "model.onnx")
+
+
+def test_who_stands_back_takes_short_turns():
+    number = {"x86_64": 315, "aarch64": 275}.get(platform.machine())
+    if number is None:
+        pytest.skip("the number of sched_getattr is not known here")
+
+    def shown() -> tuple[int, ...]:
+        stand_back()
+        attributes = ctypes.create_string_buffer(48)
+        assert ctypes.CDLL(None).syscall(number, 0, attributes, 48, 0) == 0
+        return struct.unpack("IIQiIQQQ", attributes.raw)
+
+    _, scheduler, _, nice, _, slice_ns, _, _ = in_a_thread(shown)
+    assert (scheduler, nice) == (os.SCHED_OTHER, NICENESS)
+    if slice_ns == 0:
+        pytest.skip("slices of one's own are Linux 6.12's")
+    assert slice_ns == scheduling.SLICE_NS
