@@ -160,6 +160,14 @@ def test_whatever_else_is_refused(one: Any, sql: str) -> None:
         check(tree(one, sql))
 
 
+@pytest.mark.parametrize(
+    ("sql", "reason"), [("drop view records", "it is another statement"), ("selec", 'syntax error at or near "selec"')]
+)
+def test_a_refusal_says_why(one: Any, sql: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=f": {reason}$"):
+        check(tree(one, sql))
+
+
 def test_every_view_may_be_asked_in_every_case_of_letters(one: Any) -> None:
     check(tree(one, 'select * from Records, "PREDICTIONS", actuals, importances, joined'))
 
