@@ -16,7 +16,7 @@ from bench.load import machine
 from bench.load.open_loop import RESULTS, SLO_MS, Driven, Goal, Told, served, write
 from bench.simulate.__main__ import LARGEST_BATCH, fitted
 from bench.simulate.outcome import Cost, Simulated, simulate
-from bench.simulate.policies import Policy, policies
+from bench.simulate.policies import Policy, limits, policies
 from bench.simulate.traces import Trace, changing
 from fastserve.engine.limits import Limits
 from fastserve.loadtest.drive import SECOND_NS, Level, drive
@@ -29,6 +29,7 @@ LOAD = 0.9
 LEARNT_FROM = (1, 2, 4, 8, 16)
 """Rows of a request: each is a run of its own."""
 
+LARGE = 16
 LEAST_RUNS = 5
 FIXED = 2
 """Settings of the grid that are tried live: the best ones, each of another size."""
@@ -56,15 +57,22 @@ def main() -> None:
 
 
 def _measured() -> Cost:
-    """What runs of each size take in the server, both slots at work, as its statistics tell."""
-    with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder, served(Path(folder), {"m": ""}) as server:
+    """What runs of each size take in the server, both slots at work, as its statistics tell; and, for each row, what it takes
+    beside its run, on the same cores: to be read, answered and generated."""
+    configured = {"m": "", "large": _lines(limits(LARGE, 0))}
+    with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder, served(Path(folder), configured) as server:
         for rows in LEARNT_FROM:
             driven = Driven(server, "m", SLO_MS, rows)
             level = Level(connections=SLOTS, duration_ns=round(1.5 * SECOND_NS), warmup_ns=0)
             drive(driven.target, driven.requests, level, lambda _: None)
         told = msgspec.json.decode(driven.target.ask("GET", "/v2/models/m/stats").body)
+        many = Level(connections=4 * LARGE, duration_ns=4 * SECOND_NS)
+        large = Driven(server, "large", SLO_MS)
+        per_s = drive(large.target, large.requests, many, lambda _: None).per_s
     sizes = [(one["batch_size"], one["compute_infer"]) for one in told["model_stats"][0]["batch_stats"]]
-    return fitted([(rows, run["ns"] / run["count"]) for rows, run in sizes if run["count"] >= LEAST_RUNS])
+    cost = fitted([(rows, run["ns"] / run["count"]) for rows, run in sizes if run["count"] >= LEAST_RUNS])
+    beside_ns = max(0.0, SLOTS / per_s * 1e9 - cost.of(LARGE) / LARGE)
+    return Cost(cost.base_ns, cost.row_ns + beside_ns)
 
 
 def _simulated(trace: Trace, cost: Cost, slo_ns: int) -> list[Simulated]:
@@ -93,8 +101,10 @@ def _live(traces: list[Trace], chosen: list[Policy]) -> list[dict[str, Told]]:
         return [_round(driven, names, trace, number) for number, trace in enumerate(traces)]
 
 
-def _lines(limits: Limits) -> str:
-    return f"max_batch_rows = {limits.max_batch_rows}\nmax_queue_delay_us = {limits.max_queue_delay_ns // 1000}"
+def _lines(kept: Limits) -> str:
+    """Batches as large as they get, up to that size."""
+    rows, delay_us = kept.max_batch_rows, kept.max_queue_delay_ns // 1000
+    return f"max_batch_rows = {rows}\npreferred_batch_rows = [{rows}]\nmax_queue_delay_us = {delay_us}"
 
 
 def _round(driven: dict[str, Driven], names: dict[str, str], trace: Trace, number: int) -> dict[str, Told]:
