@@ -150,7 +150,7 @@ def _goals(load: dict[str, Measured], micro: Micro | None, stand: Mapping[str, S
         yield f"Not reached, {len(missed)} of {len(verdicts)}:\n"
         yield from (f"- {what}: {measured}, to be {goal}" for what, goal, measured, *_ in missed)
         yield ""
-    yield from _disturbances(load, micro)
+    yield from _disturbances(load, micro, stand)
 
 
 def _micro_verdict(goal: Goal, micro: Micro | None) -> tuple[bool | None, Row]:
@@ -193,7 +193,7 @@ def _yes(reached: bool) -> str:
     return "yes" if reached else "**no**"
 
 
-def _disturbances(load: dict[str, Measured], micro: Micro | None) -> Iterator[str]:
+def _disturbances(load: dict[str, Measured], micro: Micro | None, stand: Mapping[str, Standing]) -> Iterator[str]:
     said = []
     if micro is not None and micro.others_cpu > DISTURBED_SHARE:
         said.append(f"while functions were timed ({micro.others_cpu:.0%} of the CPU)")
@@ -202,6 +202,9 @@ def _disturbances(load: dict[str, Measured], micro: Micro | None) -> Iterator[st
         disturbed = sum(figures.disturbed for figures in drives)
         if disturbed:
             said.append(f"in {disturbed} of {len(drives)} drives of {name}")
+    for name, one in stand.items():
+        if one.others_cpu > DISTURBED_SHARE:
+            said.append(f"in {name} ({one.others_cpu:.0%} of the CPU)")
     if said:
         yield f"Others used the machine {', '.join(said)}: these figures are less certain.\n"
 

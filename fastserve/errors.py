@@ -10,7 +10,7 @@ MAX_QUOTED_CHARS = 256
 
 
 class ErrorCode(Enum):
-    """The gRPC canonical codes (grpc/doc/statuscodes.md), and those that HTTP alone distinguishes."""
+    """The gRPC canonical codes (grpc/doc/statuscodes.md), and those that HTTP or our counts alone distinguish."""
 
     CANCELLED = "CANCELLED"
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
@@ -26,6 +26,7 @@ class ErrorCode(Enum):
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA = "UNSUPPORTED_MEDIA"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    OVERLOADED = "OVERLOADED"
     UNPROCESSABLE = "UNPROCESSABLE"
 
 
@@ -123,6 +124,8 @@ class QueueFull(FastServeError):
 
 class Overloaded(QueueFull):
     """The request could not be answered within its model's objective, so it was not taken."""
+
+    code = ErrorCode.OVERLOADED
 
     def __init__(self, *, model: str, wait_ns: int, run_ns: int, slo_ns: int) -> None:
         """`wait_ns`, `run_ns`: how long it would wait, and how long its run would take."""

@@ -53,7 +53,8 @@ def main() -> None:
     simulated = [_simulated(trace, cost, slo_ns) for trace in traces]
     chosen = _best(simulated, slo_ns)
     live = _live(traces, chosen)
-    write(FILE, _goals(simulated, live, given.load), cost=cost, simulated=simulated, live=live)
+    drives = [one for told in live for one in told.values()]
+    write(FILE, _goals(simulated, live, given.load), drives, cost=cost, simulated=simulated, live=live)
 
 
 def _measured() -> Cost:

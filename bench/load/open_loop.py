@@ -4,6 +4,7 @@ An encoder of 20 layers takes about 10 ms of CPU a row, so that what HTTP costs 
 """
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
@@ -56,6 +57,7 @@ class Standing(Struct, kw_only=True):
 
     machine: Machine
     begun: Moment
+    others_cpu: float
     goals: list[Goal]
 
 
@@ -64,12 +66,13 @@ def read(path: Path) -> Standing | None:
     return msgspec.json.decode(path.read_bytes(), type=Standing) if path.exists() else None
 
 
-def write(path: Path, goals: list[Goal], **details: object) -> None:
+def write(path: Path, goals: list[Goal], drives: Iterable["Told"], **details: object) -> None:
     """Write and print the goals, with what they were made of."""
     for goal in goals:
         lowest, highest = min(goal.scores), max(goal.scores)
         print(f"{goal.title}: {median(goal.scores):.2f} {goal.unit} ({lowest:.2f} .. {highest:.2f}; {goal.wording()})")
-    told = {"machine": machine.here(""), "begun": machine.now(), "goals": goals, **details}
+    others = median(one.others_cpu for one in drives)
+    told = {"machine": machine.here(""), "begun": machine.now(), "others_cpu": others, "goals": goals, **details}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
 
 

@@ -39,7 +39,8 @@ def main() -> None:
         most = driven.closed_per_s(3.0)
         rounds = [_round(driven, most, given.seconds, number) for number in range(given.rounds)]
         recoveries = [_recovery_s(driven, most, given.slo_ms, seed) for seed in range(2)]
-    write(FILE, _goals(rounds, recoveries, given.slo_ms), closed_loop_per_s=most, rounds=rounds)
+    drives = [one for told in rounds for one in told.values()]
+    write(FILE, _goals(rounds, recoveries, given.slo_ms), drives, closed_loop_per_s=most, rounds=rounds)
 
 
 def _round(driven: Driven, most: float, seconds: float, number: int) -> dict[str, Told]:

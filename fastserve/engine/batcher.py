@@ -112,6 +112,8 @@ class Batcher:
         if ran:
             self._costs.observe(size, cost)
             self._version_meter.lone(request.received_ns, started, ran, self._clock(), rows)
+            if self.gate is not None:
+                self.gate.ran_at_once([request.received_ns or started])
         else:
             self._version_meter.failed(self._clock() - (request.received_ns or started))
         return True

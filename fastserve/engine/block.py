@@ -16,6 +16,7 @@ from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
 from fastserve.backends.base import Runner
 from fastserve.clock import Clock
+from fastserve.engine.gate import Gate
 from fastserve.engine.meters import ModelMeters
 from fastserve.engine.short import TOGETHER_NS, ShortRuns
 from fastserve.engine.suspects import Suspects
@@ -82,6 +83,7 @@ def blocks_for(
     clock: Clock,
     run_clock: Clock,
     meters: ModelMeters,
+    gate: Gate | None = None,
 ) -> "Blocks | None":
     """Blocks of a version whose rows may be coalesced; None where it has several inputs, or rows of many shapes."""
     spec = signature.inputs[0]
@@ -89,7 +91,7 @@ def blocks_for(
     if len(signature.inputs) != 1 or not fixed or not isinstance(short.runner, RunsParts):
         return None
     shapes = RowShapes(((spec.name, spec.dtype.numpy, (spec.shape or ())[1:]),))
-    return Blocks(shapes, short, suspects, max_rows, clock, run_clock, meters)
+    return Blocks(shapes, short, suspects, max_rows, clock, run_clock, meters, gate)
 
 
 MAX_FAILURES = 16
@@ -108,7 +110,9 @@ class Blocks:
         clock: Clock,
         run_clock: Clock,
         meters: ModelMeters,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._shapes = shapes
         self._short = short
         self._suspects = suspects
@@ -217,4 +221,6 @@ class Blocks:
         self._costs.observe(total, cost)
         self._meters.decode.observe_since(came_ns, began)
         self._meters.version.block(came_ns, rows, began, ended, self._clock())
+        if self._gate is not None:
+            self._gate.ran_at_once(came_ns)
         return answers

@@ -193,6 +193,7 @@ def _blocks(model: LoadedModel, batcher: Batcher, config: ModelConfig, tools: To
         tools.clock,
         run_clock,
         batcher.meters,
+        batcher.gate,
     )
 
 

@@ -78,11 +78,11 @@ def _sizes(metrics: Metrics, labels: Mapping[str, str], chunk: int) -> Tally:
 
 
 class ObjectiveMeters:
-    """What became of the requests of one model that has an objective, and were queued or refused."""
+    """What became of the requests of one model that has an objective."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         def outcome(name: str) -> Counter:
-            text = "Requests of models with an objective, but those run at once: met, missed, expired (never run), refused."
+            text = "Requests of models with an objective: met, missed, expired (never run), refused."
             return metrics.counter("fastserve_objective_requests_total", text, {"model": model, "outcome": name})
 
         self.met = outcome("met")

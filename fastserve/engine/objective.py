@@ -5,7 +5,7 @@ would wait longer than that leaves time for a batch is refused at once, and told
 overload the queue so holds a few batches, each of which can still grow to its full size when its turn comes: without the
 room kept for that, requests would be let in one by one until each could only run alone.
 
-Pure decisions: told the time. Thread: under the batcher's lock, but for `left`, which only counts.
+Pure decisions: told the time. Thread: under the batcher's lock, but for `left` and `ran_at_once`, which only count.
 Memory: a line for each of the last buckets, an end for each slot that is in use.
 """
 
@@ -160,6 +160,12 @@ class Objective:
         in_time = sum([now_ns <= _came_ns(ticket) + self._rules.slo_ns for ticket in tickets])
         self._meters.met.add(in_time)
         self._meters.missed.add(len(tickets) - in_time)
+
+    def ran_at_once(self, came_ns: Sequence[int], now_ns: int) -> None:
+        """They came then, and were run and answered without the queue."""
+        in_time = sum([now_ns <= came + self._rules.slo_ns for came in came_ns])
+        self._meters.met.add(in_time)
+        self._meters.missed.add(len(came_ns) - in_time)
 
     def left(self, count: int) -> None:
         """So many ran out of time before they were run."""

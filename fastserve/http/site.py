@@ -41,6 +41,7 @@ REQUEST_BOUNDS_NS = tuple(
 )
 REFUSALS = {
     ErrorCode.RESOURCE_EXHAUSTED: "queue_full",
+    ErrorCode.OVERLOADED: "objective",
     ErrorCode.DEADLINE_EXCEEDED: "deadline",
     ErrorCode.UNAVAILABLE: "not_ready",
     ErrorCode.PAYLOAD_TOO_LARGE: "body_too_large",

@@ -140,10 +140,13 @@ def test_scripts_of_their_own_say_what_they_were_to_reach(
 ):
     file = tmp_path / "it.json"
     file.write_bytes(
-        msgspec.json.encode({"machine": MACHINE, "begun": BEGUN, "goals": [{"title": "It", **goal}], "rounds": []})
+        msgspec.json.encode(
+            {"machine": MACHINE, "begun": BEGUN, "others_cpu": 0.3, "goals": [{"title": "It", **goal}], "rounds": []}
+        )
     )
     lines = render({}, None, None, {"it": open_loop.read(file), "other": open_loop.read(tmp_path / "none")})
     assert row(lines, "It") == told
+    assert any("Others used the machine in it (30% of the CPU)" in line for line in lines)
     assert row(lines, "it") == ["2026-11-21 12:00 UTC", "0123456789"]
 
 

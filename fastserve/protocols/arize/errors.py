@@ -31,6 +31,7 @@ GRPC_CODES: dict[ErrorCode, int] = {
     ErrorCode.NOT_FOUND: 5,
     ErrorCode.PERMISSION_DENIED: 7,
     ErrorCode.RESOURCE_EXHAUSTED: 8,
+    ErrorCode.OVERLOADED: 8,
     ErrorCode.UNIMPLEMENTED: 12,
     ErrorCode.INTERNAL: 13,
     ErrorCode.UNAVAILABLE: 14,

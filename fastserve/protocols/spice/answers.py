@@ -24,7 +24,12 @@ HTTP_STATUS: dict[Status, int] = {"Success": 200, "BadRequest": 400, "InternalEr
 MAX_IDS = 32
 """Of more predictions no ids are told: they stand in a header."""
 
-PASSING = (ErrorCode.RESOURCE_EXHAUSTED, ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED)
+PASSING = (
+    ErrorCode.RESOURCE_EXHAUSTED,
+    ErrorCode.OVERLOADED,
+    ErrorCode.UNAVAILABLE,
+    ErrorCode.DEADLINE_EXCEEDED,
+)
 """What may be well a moment later: told by its own status, so that balancers and clients see it."""
 
 
