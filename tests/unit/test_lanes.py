@@ -79,21 +79,6 @@ BAD = st.sampled_from(
 ).map(lambda body: (body, {}))
 
 
-def test_who_is_answered_is_counted_for_the_objective_wherever_it_ran(pairs: Callable[..., Pair]):
-    pair = pairs(models.tiny, slo_ms=60_000)
-    outcomes = ("met", "missed")  # the doors' clock is not the engine's
-
-    def counted() -> int:
-        metrics, name = pair.engine.metrics, "fastserve_objective_requests_total"
-        return sum(metrics.counter(name, "", {"model": "m", "outcome": one}).value for one in outcomes)
-
-    for _ in range(2):  # the first of a path goes the general way
-        before = counted()
-        pair.both(PREDICT, [predict([ROW]), predict([ROW, ROW])])
-        until(lambda before=before: counted() == before + 4)
-    assert pair.rides(PREDICT)
-
-
 @settings(deadline=None, max_examples=40)
 @given(sent=st.lists(st.one_of(ROWS.map(predict), BAD.filter(lambda one: one[0])), min_size=1, max_size=8))
 def test_predict(pairs: Callable[..., Pair], sent: list[Sent]):

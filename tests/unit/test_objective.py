@@ -245,6 +245,7 @@ def test_outcomes_are_counted() -> None:
     metrics = Metrics()
     known = Objective(Rules("m", SLO_NS, 1, 64, 64), [(1, 10.0 * MS)], ObjectiveMeters(metrics, "m"))
     known.ran([ticket(), ticket(came=NOW - SLO_NS)], NOW, NOW + MS)
+    known.ran_at_once([NOW, NOW, NOW - SLO_NS], NOW + MS)
     known.left(3)
     with pytest.raises(Overloaded):
         known.admit(ticket(), Queue(10_000, 0, 0), NOW)
@@ -252,7 +253,7 @@ def test_outcomes_are_counted() -> None:
     told = {
         line.split('outcome="')[1].split('"')[0]: line.split()[-1] for line in text.splitlines() if 'outcome="' in line
     }
-    assert told == {"met": "1.0", "missed": "1.0", "expired": "3.0", "refused": "1.0"}
+    assert told == {"met": "3.0", "missed": "2.0", "expired": "3.0", "refused": "1.0"}
 
 
 # ---- all together: the batcher in simulated time ---------------------------------------------------------------------
