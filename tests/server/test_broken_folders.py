@@ -73,12 +73,15 @@ def test_clients_are_not_told_where_the_models_lie(server: ServerProcess, folder
 
 
 def test_a_version_without_a_model_is_told_with_what_is_there(server: ServerProcess, folder: Path):
-    found = "saved/1: no model.onnx; found saved_model.pb"
+    convert = "convert it: python -m tf2onnx.convert --saved-model {0}saved/1 --output {0}saved/1/model.onnx"
+    found = f"saved/1: no model.onnx; found saved_model.pb; {convert}"
     with wire(server) as one:
         answer = one.get("/v1/models/saved")
     assert answer.status == 404
-    assert msgspec.json.decode(answer.body) == {"error": f"Could not find any versions of model saved: {found}"}
-    assert f"{folder}/{found}" in server.output
+    assert msgspec.json.decode(answer.body) == {
+        "error": f"Could not find any versions of model saved: {found.format('')}"
+    }
+    assert f"{folder}/{found.format(f'{folder}/')}" in server.output
 
 
 def test_a_folder_without_a_numeric_one_is_told_with_what_is_there(server: ServerProcess, folder: Path):
