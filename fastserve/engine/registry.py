@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from fastserve.config import ModelConfig, VersionPolicy
 from fastserve.engine.lease import Lease
 from fastserve.engine.load import Loaded
-from fastserve.engine.scheduling import is_large, standing_aside
 from fastserve.errors import (
     FastServeError,
     Fault,
@@ -145,7 +144,6 @@ class Registry:
         self._by_name: Mapping[str, _Model] = {}
         self._newest: Mapping[str, Lease] = {}
         self._served: set[str] = set()
-        self._up = False  # whether there may be clients whom loading disturbs
         self._reconciling = threading.Lock()
 
     def lease(self, model: str, version: int | None, label: str | None) -> Lease:
@@ -233,7 +231,6 @@ class Registry:
             self._index()
             for name in disk:
                 self._reconcile_model(self._models[name])
-            self._up = self.has_served()
             self._forget_gone()
 
     def _forget_gone(self) -> None:
@@ -315,8 +312,7 @@ class Registry:
             entry.versions[number] = fresh
             self._changed()
         try:
-            with standing_aside(self._up and is_large(disk.versions[number])):
-                fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
+            fresh.loaded = self._load(config, number, disk.versions[number], lambda: self._gone(entry, number))
         except LoadFailed as error:
             reason = f"{disk.versions[number].parent}: {error}"
             _log.error("model %s version %d: %s", config.name, number, reason)

@@ -3,15 +3,12 @@
 import gc
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastserve.config import ModelConfig
-from fastserve.engine import registry as registry_module
 from fastserve.engine.registry import OnDisk, Registry
 from fastserve.errors import LabelNotFound, LoadFailed, ModelNotFound, ModelNotReady, VersionNotFound
 from fastserve.types import VersionState
@@ -340,22 +337,3 @@ def test_a_label_that_moves_while_its_version_goes_always_has_a_target():
         thread.join()
     assert failures == []
     assert looked == sorted(looked)
-
-
-def test_large_models_are_loaded_aside_once_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    aside: list[bool] = []
-
-    @contextmanager
-    def noted(wanted: bool) -> Iterator[None]:
-        aside.append(wanted)
-        yield
-
-    monkeypatch.setattr(registry_module, "standing_aside", noted)
-    monkeypatch.setattr(registry_module, "is_large", lambda _: True)
-    disk = Disk()
-    disk.models = {"a": {1: "x"}, "b": {1: "x"}}
-    disk.look()
-    assert aside == [False, False]
-    disk.models["b"][2] = "x"
-    disk.look()
-    assert aside == [False, False, True]
