@@ -1,12 +1,11 @@
-"""The door without a loop: inference requests, on the thread that reads them from the network.
+"""The door without a loop: inference requests with small bodies, on the thread that reads them from the network.
 
 A request that goes through a coroutine crosses threads four times; here it crosses twice: once with its headers, once with
-its body. Everything else (compressed or chunked bodies, health, errors of the path) takes the coroutine door, as before.
+its body. Everything else (big, compressed or chunked bodies, health, errors of the path) takes the coroutine door, as before.
 What makes Granian call it, and calls back on its own thread, is in `server/worker.py`.
 
-Requests whose small bodies arrive together are decoded, run and answered together: while the body that was asked for last is
-about to come, those that have come wait for it. A lone request waits for nobody. Nobody waits for large bodies, which an
-executor's thread reads.
+Requests whose bodies arrive together are decoded, run and answered together: while the body that was asked for last is
+about to come, those that have come wait for it. A lone request waits for nobody.
 
 Paths whose requests are all alike get a lane (see `http.routes.Lane`): their requests are known by their path, and answered
 many at a time. A path gets one once a request to it was answered the general way, and loses it when models change.
@@ -58,6 +57,7 @@ At = Callable[[int, Callable[[int], None]], None]
 Gather = Callable[[Callable[[], None]], None]
 """Does what it is given, and runs together what was submitted meanwhile."""
 
+
 _log = logging.getLogger(__name__)
 _here = threading.local()
 """`held`: on a thread that answers a batch, the answers that are yet to leave."""
@@ -68,7 +68,6 @@ class DirectReply(Reply):
 
     __slots__ = (
         "__weakref__",
-        "_bodies",
         "_body",
         "_by_ns",
         "_caller",
@@ -103,14 +102,12 @@ class DirectReply(Reply):
         self._watch: ClientGone | None = None
         self._started_ns = started_ns or door.site.clock()
 
-    def read(self, *, large: bool = False) -> None:
+    def read(self) -> None:
         """Ask for the body; `__call__` goes on with it."""
-        door = self._door
         self._body = self._proto()
-        self._bodies = door.large if large else door.bodies
-        self._bodies.begin(self, self._started_ns)
+        self._door.bodies.begin(self, self._started_ns)
         if self._by_ns:
-            door.hurried.begin(self, self._started_ns)
+            self._door.hurried.begin(self, self._started_ns)
         self._body.add_done_callback(self, context=None)
 
     def __call__(self, body: Any) -> None:
@@ -118,7 +115,7 @@ class DirectReply(Reply):
         door = self._door
         if self._by_ns:
             door.hurried.waiting.pop(self, None)
-        if self._bodies.waiting.pop(self, None) is None:
+        if door.bodies.waiting.pop(self, None) is None:
             return  # it came too late, and that was answered
         self._body = None  # it holds us, and the collector cannot see through it
         try:
@@ -127,11 +124,7 @@ class DirectReply(Reply):
             error.__traceback__ = None  # the body keeps the error, that would keep this frame, and this frame the body
             self.fail(InvalidRequest("the body could not be read to its end"))
             return
-        if self._bodies is door.bodies:
-            door.arrivals.add(self, content)
-        else:
-            self.run(content)
-            door.answer_later(self)
+        door.arrivals.add(self, content)
 
     def run(self, content: bytes) -> None:
         """Decode, submit; where the run is not held back, answer."""
@@ -158,7 +151,7 @@ class DirectReply(Reply):
 
         def ring(_: int) -> None:
             reply = there()
-            if reply is not None and reply._bodies.waiting.pop(reply, None) is not None:
+            if reply is not None and reply._door.bodies.waiting.pop(reply, None) is not None:
                 reply.body_is_late()
 
         self._door.at(self._by_ns, ring)
@@ -224,10 +217,8 @@ class DirectDoor:
         self._rights = site.rights
         self._reply = reply
         self.bodies: Overdue[DirectReply | ExpressRequest] = Overdue(site.request_timeout_ns, at, self._late)
-        self.large: Overdue[DirectReply] = Overdue(site.request_timeout_ns, at, DirectReply.body_is_late)
-        """Bodies that take their time to arrive, so that nobody waits for them, and are read by an executor's thread."""
         self.hurried: Overdue[DirectReply] = Overdue(LONG_BODY_NS, at, DirectReply.hurry)
-        """Those of them whose clients have said how long they wait."""
+        """Those of `bodies` whose clients have said how long they wait."""
         self.queued: Overdue[DirectReply] = Overdue(LONG_QUEUED_NS, at, DirectReply.watch_client)
         self.at = at
         self._gather = gather
@@ -244,8 +235,7 @@ class DirectDoor:
         if route is None or route.infer is None or route.scope in GUARDED:
             return False
         headers = scope.headers
-        length = _declared_bytes(headers)
-        if not 0 < length <= self.site.max_body_bytes:
+        if not 0 < _declared_bytes(headers) < self._limit(route, headers):
             return False
         rights = self._rights
         caller = EVERYBODY if rights.callers is None else rights.at_once(match, headers)
@@ -257,10 +247,14 @@ class DirectDoor:
                 by_ns = self.site.gives_up_ns(headers, self.site.clock())
             except InvalidRequest:
                 return False  # the coroutine door says so
-        self._reply(self, match, scope, headers, watcher.proto, caller, by_ns).read(
-            large=length >= _least_large(route, headers)
-        )
+        self._reply(self, match, scope, headers, watcher.proto, caller, by_ns).read()
         return True
+
+    def _limit(self, route: Route, headers: Any) -> int:
+        """What a body must be shorter than."""
+        light = route.light
+        few = OFFLOAD_BYTES if light is None or headers.get(light.header) is None else LIGHT_BYTES
+        return min(few, self.site.max_body_bytes + 1)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -294,7 +288,7 @@ class DirectDoor:
         elif general:
             self._gather(lambda: _run_all(general))
         for reply, _ in general:
-            self.answer_later(reply)
+            self._answer_later(reply)
 
     def _answer_lanes(self, together: list[Arrival]) -> list[tuple[DirectReply, bytes]]:
         """Answer what is in lanes; what is left goes the general way."""
@@ -346,7 +340,7 @@ class DirectDoor:
         left = []
         for reply, body, waits in zip(replies, bodies, taken, strict=True):
             if waits:
-                self.answer_later(reply)
+                self._answer_later(reply)
             else:
                 left.append((reply, body))
         return left
@@ -375,7 +369,7 @@ class DirectDoor:
         else:
             request.body_is_late()
 
-    def answer_later(self, reply: DirectReply) -> None:
+    def _answer_later(self, reply: DirectReply) -> None:
         """Keep an eye on a request that is in the queue now."""
         if not reply.done:
             self.queued.begin(reply, self.site.clock())
@@ -384,12 +378,6 @@ class DirectDoor:
 def _run_all(together: list[tuple[DirectReply, bytes]]) -> None:
     for reply, content in together:
         reply.run(content)
-
-
-def _least_large(route: Route, headers: Any) -> int:
-    """From how many bytes on a body is large."""
-    light = route.light
-    return OFFLOAD_BYTES if light is None or headers.get(light.header) is None else LIGHT_BYTES
 
 
 def _declared_bytes(headers: Any) -> int:

@@ -19,47 +19,31 @@ LONG_QUEUED_S = LONG_QUEUED_NS / 1e9
     [
         ("POST", "/echo", {"content-length": "2"}, True),
         ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES - 1)}, True),
-        ("POST", "/echo", {"content-length": str(MAX_BODY_BYTES)}, True),
-        ("POST", "/echo", {"content-length": str(MAX_BODY_BYTES + 1)}, False),
+        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES)}, False),
         ("POST", "/echo", {"content-length": "0"}, False),
         ("POST", "/echo", {"content-length": "nonsense"}, False),
         ("POST", "/echo", {"content-length": "999999999999"}, False),
         ("POST", "/echo", {}, False),
         ("GET", "/echo", {}, False),
         ("POST", "/echo", {"content-length": "2", "content-encoding": "gzip"}, False),
-        ("POST", "/light", {"content-length": str(MAX_BODY_BYTES)}, True),
+        ("POST", "/light", {"content-length": str(OFFLOAD_BYTES)}, False),
+        ("POST", "/light", {"content-length": str(OFFLOAD_BYTES), "x-light": "1"}, True),
         ("POST", "/light", {"content-length": str(MAX_BODY_BYTES), "x-light": "1"}, True),
         ("POST", "/light", {"content-length": str(MAX_BODY_BYTES + 1), "x-light": "1"}, False),
         ("POST", "/light", {"content-length": "99999999", "x-light": "1"}, False),
         ("POST", "/light", {"content-length": "5", "x-light": "1", "content-encoding": "gzip"}, False),
+        ("POST", "/echo", {"content-length": str(OFFLOAD_BYTES), "x-light": "1"}, False),
         ("POST", "/waits", {"content-length": "2"}, False),
         ("POST", "/nowhere", {"content-length": "2"}, False),
     ],
 )
-def test_the_direct_door_takes_plain_inference_requests(method: str, path: str, headers: dict[str, str], taken: bool):
+def test_the_direct_door_takes_small_plain_inference_requests(
+    method: str, path: str, headers: dict[str, str], taken: bool
+):
     sent = FakeDirectDoor().request(method, path, headers)
     assert isinstance(sent, DirectExchange)
     assert sent.taken is taken
     assert bool(sent.body_later.callbacks) is taken
-
-
-@pytest.mark.parametrize(("length", "waits"), [(OFFLOAD_BYTES - 1, True), (OFFLOAD_BYTES, False)])
-def test_nobody_waits_for_a_large_body(length: int, waits: bool):
-    door = FakeDirectDoor()
-    large = door.request("POST", "/echo", declared=length)
-    assert door.post("/echo", b"1").answered is not waits
-    large.send(bytes(length))
-    door.work()
-    assert large.body == bytes(length)
-
-
-def test_a_large_body_that_is_late_or_breaks_off_is_told_so():
-    door = FakeDirectDoor()
-    late, broken = (door.request("POST", "/echo", declared=OFFLOAD_BYTES) for _ in range(2))
-    broken.leave()
-    door.advance(TIMEOUT_S)
-    assert (late.status, broken.status) == (408, 400)
-    assert not door.door.large.waiting
 
 
 def test_the_direct_door_watches_only_clients_that_wait_long():
