@@ -6,6 +6,7 @@ import re
 import ssl
 import subprocess
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,7 @@ from tests.support.authority import Authority
 from tests.support.served import FASTSERVE, launched
 from tests.support.server import free_port
 from tests.support.shelf import times
-from tests.support.waiting import WITHIN_S
+from tests.support.waiting import WITHIN_S, until
 from tests.support.wire import Wire
 
 
@@ -51,13 +52,20 @@ REFUSED = "(?i)certificate|alert|reset|EOF|closed|pipe"
 
 
 def ask_over_tls(port: int, context: ssl.SSLContext) -> int:
-    """The status of /readyz. Raises OSError where no connection comes about."""
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=WITHIN_S)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    """The status of /readyz, ready a moment after the table at start. Raises OSError where no connection comes about."""
+    statuses: list[int] = []
+
+    def asked() -> bool:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=WITHIN_S)
+        try:
+            connection.request("GET", "/readyz")
+            statuses.append(connection.getresponse().status)
+        finally:
+            connection.close()
+        return statuses[-1] != HTTPStatus.SERVICE_UNAVAILABLE
+
+    until(asked)
+    return statuses[-1]
 
 
 def test_https_with_a_certificate_and_with_clients_that_must_have_one(

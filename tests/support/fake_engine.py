@@ -82,6 +82,11 @@ class FakeEngine:
             raise VersionNotFound(model, version)
         return versions[version]
 
+    def config_of(self, model: str) -> ModelConfig | None:
+        if model not in self.leases:
+            return None
+        return ModelConfig(name=model, labels=self.labels.get(model, {}))
+
     def submit(self, lease: FakeLease, request: InferRequest, answer: Answer) -> None:
         self.submitted.append(request)
         if self.refusal is not None:

@@ -245,7 +245,8 @@ def test_frames_that_nobody_can_read_are_kept_and_hide_no_others(log: Log) -> No
     assert [one.seq for one in everything(log.directory)] == [1, 2]
     assert compact(log).rows == 2
     assert [one.seq for one in everything(log.directory)] == [1, 2]
-    assert [path.suffix for path in log.directory.rglob("0*")] == [".unreadable"]
+    segments = [path for path in log.directory.rglob("0*") if path.is_file()]  # a worker's folder may begin so, too
+    assert [path.suffix for path in segments] == [".unreadable"]
     assert not compact(log)
 
 
