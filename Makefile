@@ -106,7 +106,7 @@ $(BIN)/python:
 .make/demo: .make/wheel
 	@echo "installing the wheel and what it needs into .venv ..."
 	@$(PIP) --force-reinstall --no-deps dist/fastserve-*.whl
-	@$(PIP) dist/fastserve-*.whl
+	@$(PIP) "$$(echo dist/fastserve-*.whl)[datasets]"
 	@rm -f .make/editable .make/test; touch $@
 
 .make/wheel: $(PACKAGE) $(NATIVE) $(MODULES) | .make/builders

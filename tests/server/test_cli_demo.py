@@ -72,7 +72,7 @@ def printed_requests(served: Demo) -> list[list[str]]:
 
 def test_every_printed_request_works_as_printed(served: Demo) -> None:
     requests = printed_requests(served)
-    assert requests
+    assert len(requests) == 4, "one for each protocol"
     if shutil.which("curl") is None:
         pytest.skip("there is no curl here")
     for request in requests:
@@ -80,6 +80,9 @@ def test_every_printed_request_works_as_printed(served: Demo) -> None:
         told = json.loads(answer)
         if request[-1].endswith("/v1/log"):
             assert told == {}
+            continue
+        if request[-1].endswith("/predict"):
+            assert len(told["prediction"]) == 3 * len(demo.golden("iris").instances)
             continue
         label = told["predictions"][0]["label"] if "predictions" in told else told["outputs"][0]["data"][0]
         assert label == "setosa"

@@ -245,13 +245,13 @@ TARGETS = [
 
 @pytest.mark.parametrize(("server", "expected"), TARGETS)
 def test_request_to_try_reaches_the_server(server: ServerConfig, expected: str) -> None:
-    line = requests_to_try(server)[1]
+    line = requests_to_try(Config(server=server))[1]
     assert expected in line
     assert shlex.split(line)[0] == "curl"
 
 
 def test_no_request_to_try_without_a_port() -> None:
-    assert requests_to_try(ServerConfig(port=0)) == []
+    assert requests_to_try(Config(server=ServerConfig(port=0))) == []
 
 
 BODIES = [
