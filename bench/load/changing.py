@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bench.load import machine
-from bench.load.open_loop import RESULTS, SLO_MS, Driven, Goal, Told, served, write
+from bench.load.open_loop import RESULTS, SLO_MS, Driven, Goal, Told, others_of, served, write
 from bench.simulate.__main__ import LARGEST_BATCH, fitted
 from bench.simulate.outcome import Cost, Simulated, simulate
 from bench.simulate.policies import Policy, limits, policies
@@ -54,7 +54,7 @@ def main() -> None:
     chosen = _best(simulated, slo_ns)
     live = _live(traces, chosen)
     drives = [one for told in live for one in told.values()]
-    write(FILE, _goals(simulated, live, given.load), drives, cost=cost, simulated=simulated, live=live)
+    write(FILE, _goals(simulated, live, given.load), others_of(drives), cost=cost, simulated=simulated, live=live)
 
 
 def _measured() -> Cost:

@@ -66,14 +66,18 @@ def read(path: Path) -> Standing | None:
     return msgspec.json.decode(path.read_bytes(), type=Standing) if path.exists() else None
 
 
-def write(path: Path, goals: list[Goal], drives: Iterable["Told"], **details: object) -> None:
-    """Write and print the goals, with what they were made of."""
+def write(path: Path, goals: list[Goal], others_cpu: float, **details: object) -> None:
+    """Write and print the goals, with what they were made of. `others_cpu`: the part that others used meanwhile."""
     for goal in goals:
         lowest, highest = min(goal.scores), max(goal.scores)
         print(f"{goal.title}: {median(goal.scores):.2f} {goal.unit} ({lowest:.2f} .. {highest:.2f}; {goal.wording()})")
-    others = median(one.others_cpu for one in drives)
-    told = {"machine": machine.here(""), "begun": machine.now(), "others_cpu": others, "goals": goals, **details}
+    told = {"machine": machine.here(""), "begun": machine.now(), "others_cpu": others_cpu, "goals": goals, **details}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
+
+
+def others_of(drives: Iterable["Told"]) -> float:
+    """What others used of the CPU, in the middle of these drives."""
+    return median(one.others_cpu for one in drives)
 
 
 class Told(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench.load import machine
-from bench.load.open_loop import CONNECTIONS, RESULTS, SLO_MS, Driven, Goal, Told, served, write
+from bench.load.open_loop import CONNECTIONS, RESULTS, SLO_MS, Driven, Goal, Told, others_of, served, write
 from fastserve.loadtest.drive import SECOND_NS, Level, Measured, drive
 
 FILE = RESULTS / "overload.json"
@@ -40,7 +40,7 @@ def main() -> None:
         rounds = [_round(driven, most, given.seconds, number) for number in range(given.rounds)]
         recoveries = [_recovery_s(driven, most, given.slo_ms, seed) for seed in range(2)]
     drives = [one for told in rounds for one in told.values()]
-    write(FILE, _goals(rounds, recoveries, given.slo_ms), drives, closed_loop_per_s=most, rounds=rounds)
+    write(FILE, _goals(rounds, recoveries, given.slo_ms), others_of(drives), closed_loop_per_s=most, rounds=rounds)
 
 
 def _round(driven: Driven, most: float, seconds: float, number: int) -> dict[str, Told]:

@@ -129,7 +129,7 @@ def main() -> None:
     print(f"others' CPU: {others_cpu:.0%}")
     if given.rows == ROWS:
         goal = Goal(title=TITLE, at_most=2.0, scores=[one[DRIFT] / one[PLAIN] for one in rounds])
-        open_loop.write(RESULTS, [goal], rows=given.rows, files=len(files), others_cpu=others_cpu, rounds_ms=rounds)
+        open_loop.write(RESULTS, [goal], others_cpu, rows=given.rows, files=len(files), rounds_ms=rounds)
 
 
 if __name__ == "__main__":
