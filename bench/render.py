@@ -11,7 +11,7 @@ from statistics import median
 from bench.load import budget as budgets
 from bench.load import open_loop, results
 from bench.load.cells import CELLS, Cell, of_what_is_left
-from bench.load.contenders import RAW
+from bench.load.contenders import LEAST, RAW
 from bench.load.machine import CORES, DISTURBED_SHARE, Moment
 from bench.load.open_loop import Standing
 from bench.load.results import Measured, Round
@@ -271,6 +271,16 @@ def _left(cell: Cell, rounds: list[Round]) -> Iterator[str]:
             "Were there nothing but the model's time and the network's (Granian takes the body and answers shortly), one"
             f" after the other on these cores, it would be {left:.2f}x; fastserve has {reached:.2f} of that.\n"
         )
+    least = [_rate_of(LEAST, done) for done in rounds if LEAST in done.figures]
+    if least:
+        yield (
+            "The least that can serve it, a loop over sockets that checks nothing (`bench/load/least.py`):"
+            f" {median(least):.2f}x ({min(least):.2f} .. {max(least):.2f}).\n"
+        )
+
+
+def _rate_of(name: str, done: Round) -> float:
+    return done.figures[name].per_s / done.figures[RAW].per_s
 
 
 def _contender(name: str, cell: Cell, rounds: list[Round]) -> Row:

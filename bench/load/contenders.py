@@ -12,6 +12,7 @@ FASTSERVE = "fastserve"
 ECHO = "Granian RSGI echo"
 ASGI_ECHO = "Granian ASGI echo"
 SINK = "Granian RSGI, body taken, short answer"
+LEAST = "a socket loop and onnxruntime, nothing else"
 ASGI = "fastserve --interface asgi"
 AFFINE = "fastserve --adaptive-affinity true"
 RAW = "onnxruntime alone"
@@ -53,6 +54,7 @@ CONTENDERS = {
     LOGGING: Contender(("fastserve", *_LOG)),
     SQLITE_EACH: Contender(("bench.load.log_sqlite", "each", *_LOG)),
     SQLITE_GROUPED: Contender(("bench.load.log_sqlite", "grouped", *_LOG)),
+    LEAST: Contender(("bench.load.least", "{models}", "{port}")),
     FASTAPI: Contender(("bench.load.fastapi_server", "uvicorn", "{models}", "{port}")),
     FASTAPI_GRANIAN: Contender(("bench.load.fastapi_server", "granian", "{models}", "{port}")),
 }

@@ -9,7 +9,7 @@ import pytest
 from bench import render as page
 from bench.load import budget, open_loop, results
 from bench.load.cells import CELLS
-from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, ON_LOOP, RAW, SINK, STORES
+from bench.load.contenders import CONTENDERS, ECHO, FASTSERVE, LEAST, ON_LOOP, RAW, SINK, STORES
 from bench.load.machine import Moment
 from bench.micro import timings
 from bench.micro.goals import GOALS, MODELS, OURS, request_group
@@ -169,9 +169,10 @@ def test_errors_and_disturbances_stand_beside_the_figures(render: Any):
 
 
 def test_what_the_network_leaves_of_a_model_is_told(render: Any):
-    rates = {RAW: drive(per_s=1000), SINK: drive(per_s=4000), FASTSERVE: drive(per_s=720)}
+    rates = {RAW: drive(per_s=1000), SINK: drive(per_s=4000), LEAST: drive(per_s=810), FASTSERVE: drive(per_s=720)}
     text = " ".join(render({"encoder-c16": measured(one_round("encoder-c16", **rates))}))
     assert "it would be 0.80x; fastserve has 0.90 of that" in text
+    assert "(`bench/load/least.py`): 0.81x (0.81 .. 0.81)" in text
     assert "it would be" not in " ".join(render({"tiny-c64": measured(one_round("tiny-c64"))}))
 
 
