@@ -54,7 +54,8 @@ class Cell(Struct, frozen=True, kw_only=True):
         return f"{'at most' if self.at_most else 'at least'} {self.goal:g}{'' if self.unit == 'x' else ' '}{self.unit}"
 
 
-def _rate_against(other: str, of: str = FASTSERVE) -> Callable[[ByName], float]:
+def rate_against(other: str, of: str = FASTSERVE) -> Callable[[ByName], float]:
+    """A score: requests/s of one by those of the other."""
     return lambda figures: figures[of].per_s / figures[other].per_s
 
 
@@ -95,7 +96,7 @@ CELLS = {
             workload="tiny",
             connections=64,
             contenders=_DOORS,
-            score=_rate_against(ECHO),
+            score=rate_against(ECHO),
             goal=1.2,
         ),
         Cell(
@@ -104,7 +105,7 @@ CELLS = {
             workload="mlp",
             connections=64,
             contenders=_DOORS,
-            score=_rate_against(ECHO),
+            score=rate_against(ECHO),
             goal=0.6,
         ),
         Cell(
@@ -136,7 +137,7 @@ CELLS = {
             workload="tiny",
             connections=64,
             contenders=(ASGI_ECHO, ASGI),
-            score=_rate_against(ASGI_ECHO, ASGI),
+            score=rate_against(ASGI_ECHO, ASGI),
             goal=0.75,
         ),
         Cell(
@@ -145,7 +146,7 @@ CELLS = {
             workload="encoder",
             connections=16,
             contenders=(RAW, SINK, LEAST, FASTAPI, FASTSERVE, ASGI),
-            score=_rate_against(RAW),
+            score=rate_against(RAW),
             goal=0.88,
         ),
         Cell(
@@ -154,7 +155,7 @@ CELLS = {
             workload="tiny, v2 binary",
             connections=64,
             contenders=(ECHO, FASTSERVE),
-            score=_rate_against(ECHO),
+            score=rate_against(ECHO),
             goal=1.2,
         ),
         Cell(
@@ -163,7 +164,7 @@ CELLS = {
             workload="mlp, v2 binary",
             connections=64,
             contenders=(ECHO, FASTSERVE),
-            score=_rate_against(ECHO),
+            score=rate_against(ECHO),
             goal=0.9,
         ),
         Cell(
@@ -172,7 +173,7 @@ CELLS = {
             workload="mlp, v2 JSON",
             connections=64,
             contenders=(ECHO, FASTSERVE),
-            score=_rate_against(ECHO),
+            score=rate_against(ECHO),
             goal=0.6,
         ),
         Cell(
@@ -181,7 +182,7 @@ CELLS = {
             workload="wide, v2 binary",
             connections=16,
             contenders=(ECHO, FASTSERVE),
-            score=_rate_against(ECHO),
+            score=rate_against(ECHO),
             goal=0.8,
         ),
         Cell(
@@ -190,7 +191,7 @@ CELLS = {
             workload="cnn10, v2 binary",
             connections=16,
             contenders=(RAW, SINK, FASTSERVE),
-            score=_rate_against(RAW),
+            score=rate_against(RAW),
             goal=0.88,
         ),
         Cell(
@@ -199,7 +200,7 @@ CELLS = {
             workload="cnn10",
             connections=16,
             contenders=(RAW, SINK, FASTSERVE),
-            score=_rate_against(RAW),
+            score=rate_against(RAW),
             goal=0.68,
         ),
         Cell(
@@ -220,7 +221,7 @@ CELLS = {
             workload="log record",
             connections=64,
             contenders=_LOGS,
-            score=_rate_against(SQLITE_EACH, LOGGING),
+            score=rate_against(SQLITE_EACH, LOGGING),
             goal=1.5,
         ),
         Cell(
@@ -229,7 +230,7 @@ CELLS = {
             workload="log record",
             connections=64,
             contenders=(ECHO, LOGGING),
-            score=_rate_against(ECHO, LOGGING),
+            score=rate_against(ECHO, LOGGING),
             goal=0.4,
         ),
         Cell(
@@ -238,7 +239,7 @@ CELLS = {
             workload="log record",
             connections=4,
             contenders=(SEGMENTS, SQLITE),
-            score=_rate_against(SQLITE, SEGMENTS),
+            score=rate_against(SQLITE, SEGMENTS),
             goal=1.5,
         ),
         Cell(
@@ -256,7 +257,7 @@ CELLS = {
             workload="tiny",
             connections=64,
             contenders=_WRITTEN,
-            score=_rate_against(FASTAPI),
+            score=rate_against(FASTAPI),
             goal=4,
         ),
         Cell(
@@ -265,7 +266,7 @@ CELLS = {
             workload="mlp",
             connections=64,
             contenders=_WRITTEN,
-            score=_rate_against(FASTAPI),
+            score=rate_against(FASTAPI),
             goal=2.5,
         ),
         Cell(
@@ -274,7 +275,7 @@ CELLS = {
             workload="wide",
             connections=16,
             contenders=_WRITTEN,
-            score=_rate_against(FASTAPI),
+            score=rate_against(FASTAPI),
             goal=3,
         ),
     )
