@@ -204,8 +204,9 @@ def _disturbances(load: dict[str, Measured], micro: Micro | None, stand: Mapping
 
 def _machines(load: dict[str, Measured], micro: Micro | None, stand: Mapping[str, Standing]) -> Iterator[str]:
     yield "## On what\n"
+    shown: list[Measured | Standing] = [*load.values(), *stand.values()]
     machines = [
-        *(one.machine for one in (*load.values(), *stand.values())),
+        *(one.machine for one in shown),
         *([] if micro is None else [micro.machine]),
     ]
     for one in dict.fromkeys(
@@ -215,9 +216,10 @@ def _machines(load: dict[str, Measured], micro: Micro | None, stand: Mapping[str
     ):
         yield f"- {one}"
     yield from (f"- {one}" for one in dict.fromkeys(one.generator for one in machines if one.generator))
+    named: dict[str, Measured | Standing] = {**load, **stand}
     moments = [
         *([("functions", micro.begun)] if micro is not None else []),
-        *((n, m.begun) for n, m in {**load, **stand}.items()),
+        *((n, m.begun) for n, m in named.items()),
     ]
     yield ""
     yield from table(("measured", "when", "commit"), [(name, at.date, _commit(at)) for name, at in moments])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
+from unittest.mock import patch
 
 from fastserve.cli.main import main
 from fastserve.config import Config
@@ -79,6 +80,6 @@ def open_writer(config: Config, _: object) -> SqliteWriter | None:
 
 if __name__ == "__main__":
     SqliteWriter.groups = sys.argv.pop(1) == "grouped"
-    app.open_writer = open_writer  # type: ignore[assignment]
-    launch.keeper = lambda _: None  # nothing is compacted
-    main()
+    # Ours is the writer, and nothing is compacted.
+    with patch.object(app, "open_writer", open_writer), patch.object(launch, "keeper", lambda _: None):
+        main()

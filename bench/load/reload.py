@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import onnx
 
 from bench.load import machine, wrk
 from bench.load.contenders import FASTSERVE, server
@@ -60,7 +61,7 @@ def main() -> None:
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
 
 
-def _large(megabytes: int) -> "models.onnx.ModelProto":
+def _large(megabytes: int) -> onnx.ModelProto:
     """Four matrices, one after the other."""
     side = round((megabytes * (1 << 20) / 16) ** 0.5)
     steps = [models.node("MatMul", f"{'x' if i == 0 else f'h{i}'} w{i}", f"h{i + 1}") for i in range(4)]

@@ -38,7 +38,7 @@ class Driven:
 
     def post(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float = 30.0
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Status, headers and body of one answer."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:

@@ -4,6 +4,7 @@ Memory: files in one temporary folder, which the servers and the generator read.
 """
 
 from collections.abc import Callable, Mapping
+from http.client import HTTPMessage
 from pathlib import Path
 
 import msgspec
@@ -125,7 +126,7 @@ class Workload:
         if not (self._is_right(answer, headers) if expected is None else answer == expected):
             raise RuntimeError(f"{server.name} answers {self.name} wrongly: {answer[:300]!r}")
 
-    def _is_right(self, answer: bytes, headers: Mapping[str, str]) -> bool:
+    def _is_right(self, answer: bytes, headers: HTTPMessage) -> bool:
         given = self._read(answer, int(headers.get(LENGTH_HEADER) or len(answer)))
         expected = self._expected
         return given.shape == expected.shape and np.allclose(given, expected, rtol=TOLERANCE, atol=TOLERANCE)
@@ -145,7 +146,7 @@ class LogRecord(Workload):
         self.body_file = folder / "log-record.body"
         self.body_file.write_bytes(self.body)
 
-    def _is_right(self, answer: bytes, _: Mapping[str, str]) -> bool:
+    def _is_right(self, answer: bytes, _: HTTPMessage) -> bool:
         return answer == b"{}"
 
 

@@ -95,7 +95,7 @@ def _median_ns(session: object, rows: int) -> float:
     from bench.load import raw_ort
 
     feed = raw_ort.feed(session, rows)
-    times = []
+    times: list[int] = []
     end = time.perf_counter() + MEASURED_S
     while time.perf_counter() < end or len(times) < 3:
         started = time.perf_counter_ns()

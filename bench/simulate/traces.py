@@ -1,5 +1,7 @@
 """When requests come: arrival times in ns, the same for the same seed. Pure."""
 
+from collections.abc import Callable
+
 import numpy as np
 from msgspec import Struct
 
@@ -49,9 +51,8 @@ def changing(per_s: float, seconds: float, seed: int) -> Trace:
 TRACES = {"poisson": poisson, "bursts": bursts, "changing": changing}
 
 
-def _thinned(shape: object, per_s: float, seconds: float, seed: int) -> Times:
+def _thinned(shape: Callable[[np.ndarray], np.ndarray], per_s: float, seconds: float, seed: int) -> Times:
     """Arrivals at `per_s * shape(t)`: those of the highest rate, of which each is kept with its moment's share."""
-    assert callable(shape)
     rand = np.random.default_rng(seed)
     highest = float(np.max(shape(np.linspace(0, seconds, 10_001))))
     count = int(rand.poisson(per_s * highest * seconds))
