@@ -2,13 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
 
+from fastserve.cli import reach
 from fastserve.cli.load_options import (
     MAX_CONNECTIONS,
     Header,
@@ -22,10 +24,12 @@ from fastserve.cli.load_options import (
     with_inputs,
     write,
 )
+from fastserve.clock import monotonic_ns
 from fastserve.loadtest import page, specs, table, target
 from fastserve.loadtest.drive import SECOND_NS, Level, Moment, Watch
 from fastserve.loadtest.report import Report
 from fastserve.loadtest.session import SWEEP_CONNECTIONS, Inputs, Session, prepare
+from fastserve.loadtest.wait import prepared_within
 
 EXAMPLES = """
 \b
@@ -112,13 +116,13 @@ DEFAULT_CONCURRENCY = (1, 16, 64)
     help="'Name: value'. Repeatable. A key is better kept in FASTSERVE_API_KEY, where ps does not show it.",
 )
 @click.option("--no-keepalive", is_flag=True, help="A connection for each request.")
-@click.option("--uds", type=click.Path(), help="Unix socket to connect to.")
-@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Authorities (PEM) to trust over https.")
 @click.option(
-    "--certificate", type=click.Path(exists=True, dir_okay=False), help="Ours (PEM), where the server asks for one."
+    "--wait",
+    type=Time(),
+    default="1m",
+    show_default=True,
+    help="For a server that says 503 before anything is measured, as one does that is loading the model.",
 )
-@click.option("--keyfile", type=click.Path(exists=True, dir_okay=False), help="Its private key.")
-@click.option("--insecure", is_flag=True, help="Trust any certificate.")
 @click.option(
     "--slo",
     type=Objectives(),
@@ -138,16 +142,16 @@ def command(url: str, **given: Any) -> None:
     reached = target.find(
         url,
         headers=given["headers"],
-        security=target.Security(
-            ca=given["ca"], certificate=given["certificate"], keyfile=given["keyfile"], insecure=given["insecure"]
-        ),
-        uds=given["uds"],
+        security=reach.security(),
+        uds=reach.uds(),
         timeout_s=given["timeout_s"],
         env=os.environ,
     )
     inputs = all_inputs_of(given)
-    load = prepare(reached, inputs)
     console = console_for(given["json_file"])
+    load = prepared_within(
+        given["wait"], lambda: prepare(reached, inputs), clock=monotonic_ns, tell=saying(console), pause=time.sleep
+    )
     with shown(console) as watch:
         session = Session(reached, load, inputs, given["slo"] or (), watch)
         try:
@@ -198,6 +202,11 @@ def all_inputs_of(given: dict[str, Any]) -> Inputs:
         bodies=given["bodies"],
         keep_alive=not given["no_keepalive"],
     )
+
+
+def saying(console: Console) -> Callable[[str], None]:
+    """Prints why nothing is measured yet."""
+    return lambda why: console.print(f"waiting: {why}", markup=False, style="dim")
 
 
 @contextmanager

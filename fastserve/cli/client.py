@@ -3,18 +3,21 @@
 Who calls: `http://user:password@host`, or a key in the environment; never an option, which other users of the machine see.
 """
 
+import http.client
 import json
 import os
+import socket
+import ssl
 import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fastserve.errors import FastServeError
-
-KEY_VARIABLE = "FASTSERVE_API_KEY"
+from fastserve.loadtest.target import KEY_VARIABLE, Security, connect, told
 
 
 class CallFailed(FastServeError):
@@ -24,13 +27,23 @@ class CallFailed(FastServeError):
 class Client:
     """One server, by the URL that a person types: `http://` may be missing, a path may follow."""
 
-    def __init__(self, url: str, timeout_s: float, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        env: Mapping[str, str] = os.environ,
+        *,
+        security: Security | None = None,
+        uds: str | None = None,
+    ) -> None:
         self.url, self._authorization = _without_user((url if "://" in url else f"http://{url}").rstrip("/"))
         if not self._authorization and env.get(KEY_VARIABLE):
             self._authorization = f"Bearer {env[KEY_VARIABLE]}"
         self._timeout_s = timeout_s
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
             raise CallFailed(f"{self.url} is no http:// or https:// URL")
+        tls = (security or Security()).context() if self.url.startswith("https:") else None
+        self._opener = urllib.request.build_opener(*_ways(tls, uds))
 
     def get(self, path: str) -> bytes:
         """The body at `path`. Raises CallFailed."""
@@ -50,15 +63,49 @@ class Client:
         if self._authorization:
             request.add_unredirected_header("Authorization", self._authorization)  # no other server's business
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310
+            with self._opener.open(request, timeout=self._timeout_s) as response:
                 answer: bytes = response.read()
         except urllib.error.HTTPError as error:
             raise CallFailed(f"{self.url}{path} answered {error.code}: {_reason(error)}") from None
         except urllib.error.URLError as error:
-            raise CallFailed(f"{self.url} cannot be reached: {error.reason}") from None
+            reason = error.reason if isinstance(error.reason, Exception) else error
+            raise CallFailed(told(self.url, reason)) from None
         except (OSError, ValueError) as error:
             raise CallFailed(f"{self.url} does not answer: {error}") from None
         return answer
+
+
+def _ways(tls: ssl.SSLContext | None, uds: str | None) -> list[urllib.request.BaseHandler]:
+    """What opens connections; a Unix socket has no proxy before it."""
+    if uds is not None:
+        return [urllib.request.ProxyHandler({}), _OverUnix(uds, tls)]
+    return [] if tls is None else [urllib.request.HTTPSHandler(context=tls)]
+
+
+class _OverUnix(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """HTTP, with TLS where there is a context, over a Unix socket."""
+
+    def __init__(self, path: str, tls: ssl.SSLContext | None) -> None:
+        super().__init__()
+        self._path = path
+        self._tls = tls
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Whichever scheme it is."""
+        return self.do_open(partial(_UnixConnection, path=self._path, tls=self._tls), req)
+
+    https_open = http_open
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, host: str, *, path: str, tls: ssl.SSLContext | None, **more: Any) -> None:
+        super().__init__(host, **more)
+        self._path = path
+        self._tls = tls
+
+    def connect(self) -> None:
+        assert self.timeout is not None
+        self.sock = connect(socket.AF_UNIX, self._path, 0, self.timeout, self._tls, self.host if self._tls else "")
 
 
 def _without_user(url: str) -> tuple[str, str]:

@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from fastserve.cli.main import with_common
+
 COMMANDS = ("tail", "query", "export", "performance", "drift", "report", "delete")
 """Each is `command` in `fastserve/cli/log_<name>.py`."""
 
@@ -32,7 +34,7 @@ class LogCommands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"fastserve.cli.log_{cmd_name}").command
-        return command
+        return with_common(command, calls=True)
 
 
 @click.group(cls=LogCommands, epilog=EXAMPLES, short_help="Read the prediction log: tail, query, drift, performance.")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import click
 import msgspec
 
+from fastserve.cli import reach
 from fastserve.cli.client import CallFailed, Client
 from fastserve.clock import wall_ns
 from fastserve.monitor.drift import Drift
@@ -65,13 +66,13 @@ class Place(Protocol):
 def find(text: str, timeout_s: float) -> Place:
     """The log at a URL, or in a directory. Raises UsageError where it is neither."""
     if "://" in text:
-        return Server(Client(text, timeout_s))
+        return Server(reach.client(text, timeout_s))
     directory = Path(text)
     if directory.is_dir():
         return Folder(_log_in(directory), timeout_s)
     with suppress(ValueError):
         if not directory.exists() and urlsplit(f"http://{text}").port:
-            return Server(Client(text, timeout_s))
+            return Server(reach.client(text, timeout_s))
     raise click.UsageError(f"{text!r} is neither a directory nor a URL (http://HOST:PORT)")
 
 

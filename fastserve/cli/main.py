@@ -26,6 +26,10 @@ COMMANDS = (
 """Each is `command` in `fastserve/cli/<name>.py`, with underscores."""
 
 
+CALLING = ("predict", "models", "bench")
+"""Those that call a server; those of `log` do, too."""
+
+
 class Commands(click.Group):
     """The commands by name; what goes wrong is one line on standard error, and a traceback only with --debug."""
 
@@ -38,9 +42,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"fastserve.cli.{cmd_name.replace('-', '_')}").command
-        if not any(option.name == "debug" for option in command.params):
-            command.params.append(_debug_option())
-        return command
+        return with_common(command, calls=cmd_name in CALLING)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its FastServeErrors become exit code 1 and one line."""
@@ -50,6 +52,17 @@ class Commands(click.Group):
             if sys.excepthook is not _one_line:
                 raise
             raise click.ClickException(str(error)) from error
+
+
+def with_common(command: click.Command, *, calls: bool) -> click.Command:
+    """The command with --debug and, where it calls a server, how that is reached; once."""
+    if not any(option.name == "debug" for option in command.params):
+        if calls:
+            from fastserve.cli import reach
+
+            command.params.extend(reach.options())
+        command.params.append(_debug_option())
+    return command
 
 
 def _debug_option() -> click.Option:

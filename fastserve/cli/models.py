@@ -7,6 +7,7 @@ from typing import Any
 import click
 from msgspec import Struct, structs
 
+from fastserve.cli import reach
 from fastserve.cli.client import CallFailed, Client, decoded, model_path
 from fastserve.cli.signature import remote_inputs, remote_outputs
 
@@ -38,7 +39,7 @@ class Served(Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(url: str, timeout_s: float, as_json: bool) -> None:
     """List the models of the server at URL, with their versions, states, inputs and outputs."""
-    served = list_served(Client(url, timeout_s))
+    served = list_served(reach.client(url, timeout_s))
     if as_json:
         click.echo(json.dumps({"models": [structs.asdict(row) for row in served]}))
         return

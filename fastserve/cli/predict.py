@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from fastserve import demo
-from fastserve.cli.client import Client, decoded, model_path
+from fastserve.cli import reach
+from fastserve.cli.client import decoded, model_path
 from fastserve.cli.signature import RemoteSpec, remote_inputs
 
 EXAMPLES = """
@@ -40,7 +41,7 @@ def command(
     """Ask the server at URL for a prediction of MODEL, and print the answer."""
     if version is not None and label is not None:
         raise click.UsageError("--version and --label exclude each other")
-    client = Client(url, timeout_s)
+    client = reach.client(url, timeout_s)
     path = model_path(model, version, label)
     if data is None:
         inputs = remote_inputs(decoded(client.get(f"{path}/metadata"), "the model's metadata"))

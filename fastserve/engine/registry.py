@@ -33,6 +33,7 @@ from fastserve.types import VersionState, VersionStatus
 _log = logging.getLogger(__name__)
 
 UNLOADED_REASON = "unloaded"
+STARTING = "the server is starting and does not know its models yet; try again shortly"
 
 Load = Callable[[ModelConfig, int, Path, Callable[[], None]], Loaded]
 """Loads one version; the last argument is called when its last lease has ended. Raises LoadFailed."""
@@ -144,6 +145,7 @@ class Registry:
         self._by_name: Mapping[str, _Model] = {}
         self._newest: Mapping[str, Lease] = {}
         self._served: set[str] = set()
+        self._looked = False
         self._reconciling = threading.Lock()
 
     def lease(self, model: str, version: int | None, label: str | None) -> Lease:
@@ -154,7 +156,7 @@ class Registry:
                 return newest
         entry = self._by_name.get(model)
         if entry is None:
-            raise ModelNotFound(model)
+            raise self._unknown(model)
         if version is None and label is None:
             raise _none_serves(model, entry)
         if label is not None:
@@ -167,6 +169,9 @@ class Registry:
             raise VersionNotFound(model, version)
         return lease
 
+    def _unknown(self, model: str) -> FastServeError:
+        return ModelNotFound(model) if self._looked else ModelNotReady(STARTING)
+
     def models(self) -> list[str]:
         """Names, without aliases, in alphabetical order."""
         return sorted(self._models)
@@ -175,7 +180,7 @@ class Registry:
         """Every known version, newest first. Raises ModelNotFound."""
         entry = self._by_name.get(model)
         if entry is None:
-            raise ModelNotFound(model)
+            raise self._unknown(model)
         return _status(entry)
 
     def statuses(self) -> dict[str, tuple[VersionStatus, ...]]:
@@ -207,7 +212,7 @@ class Registry:
     def _disk(self, model: str) -> OnDisk:
         entry = self._by_name.get(model)
         if entry is None:
-            raise ModelNotFound(model)
+            raise self._unknown(model)
         return entry.disk
 
     def has_served(self, model: str | None = None) -> bool:
@@ -229,6 +234,7 @@ class Registry:
                 entry = self._models.setdefault(name, _Model(found))
                 entry.disk = found
             self._index()
+            self._looked = True
             for name in disk:
                 self._reconcile_model(self._models[name])
             self._forget_gone()

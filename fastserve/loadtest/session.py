@@ -16,7 +16,7 @@ from fastserve.loadtest.drive import Level, Watch, drive
 from fastserve.loadtest.report import Report, Request, Run, Sweep, machine, run_of
 from fastserve.loadtest.slo import Objective
 from fastserve.loadtest.sweep import RateSearch
-from fastserve.loadtest.target import LoadTestError, Target
+from fastserve.loadtest.target import LoadTestError, NotYet, Target
 
 SWEEP_LATE_SHARE = 0.95
 """A rate of which less was answered was not kept up with, whatever the percentiles say."""
@@ -124,6 +124,8 @@ def try_once(target: Target, load: Load, inputs: Inputs) -> None:
     if answer.is_good:
         return
     told = f"{target.url}{first.path} answers {answer.status}: {answer.text()}"
+    if answer.status == 503:
+        raise NotYet(told)
     if answer.status in (401, 403):
         raise LoadTestError(f"{told} (a key: FASTSERVE_API_KEY or --header; a user: http://user:password@host)")
     if answer.status == 404 and load.model and inputs.protocol != specs.LOG:

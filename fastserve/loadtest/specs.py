@@ -6,7 +6,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from fastserve.loadtest.target import LoadTestError, Target
+from fastserve.loadtest.target import LoadTestError, NotYet, Target
 
 TFSERVING, V2, V2_BINARY, LOG, HTTP = "tfserving", "v2", "v2-binary", "log", "http"
 PROTOCOLS = (TFSERVING, V2, V2_BINARY, LOG, HTTP)
@@ -84,7 +84,7 @@ def model_inputs(target: Target, model: str, version: str | None, protocol: str)
             f"{target.url} answers {refusal.status}: {refusal.text()}; set FASTSERVE_API_KEY or --header"
         )
     if refusal.status == 503:
-        raise LoadTestError(f"{target.url} answers 503: {refusal.text()}")
+        raise NotYet(f"{target.url} answers 503: {refusal.text()}")
     others = [other for other in served_models(target) if other != model]
     which = f"; it serves {', '.join(others)} (--model)" if others else ""
     raise LoadTestError(f"{target.url} says nothing of the inputs of {model}: {refusal.text()}{which}; or give --data")

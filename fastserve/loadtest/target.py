@@ -24,6 +24,10 @@ class LoadTestError(FastServeError):
     """There is nothing to measure; the text is for the person at the shell, and says what would help."""
 
 
+class NotYet(LoadTestError):
+    """The server says 503: soon, perhaps."""
+
+
 class Answer(Struct, frozen=True):
     """What one call answered."""
 

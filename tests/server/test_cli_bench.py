@@ -255,6 +255,23 @@ def test_refusals_are_counted_by_status_with_what_was_said(tmp_path: Path) -> No
     assert result.exit_code == 1
 
 
+LOADING = b"HTTP/1.1 503 Later\r\nContent-Length: 7\r\n\r\nloading"
+
+
+def test_a_server_that_is_loading_is_waited_for() -> None:
+    def serve(connection: socket.socket, server: OddServer) -> None:
+        answering(OK if server.connections > 3 else LOADING)(connection, server)
+
+    with OddServer(serve) as server:
+        result = bench(url(server), "--protocol", "http", *SHORT)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("answers 503: loading") == 1
+    with OddServer(answering(LOADING)) as server:
+        result = bench(url(server), "--protocol", "http", "--wait", "1us", *SHORT)
+    assert result.exit_code == 1
+    assert "answers 503: loading (for 1e-06 s; --wait is how long)" in result.output
+
+
 def test_https_with_an_authority_of_our_own(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "authority")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -74,11 +74,11 @@ def sent_to(monkeypatch: pytest.MonkeyPatch, url: str, env: dict[str, str]) -> t
     """The URL that a client asks, and who it says it is."""
     asked: list[urllib.request.Request] = []
 
-    def urlopen(request: urllib.request.Request, **_: Any) -> Any:
+    def opened(_: Any, request: urllib.request.Request, **__: Any) -> Any:
         asked.append(request)
         raise OSError("nobody there")
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", opened)
     with pytest.raises(CallFailed) as caught:
         Client(url, 1.0, env).get("/x")
     assert "secret" not in str(caught.value)

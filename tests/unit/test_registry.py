@@ -258,6 +258,16 @@ def test_an_alias_is_another_name():
     assert disk.newest("deployment-42") == 2
 
 
+def test_before_the_folders_were_looked_at_nothing_is_said_not_to_be_there():
+    disk = Disk()
+    for ask in (lambda: disk.registry.lease("m", None, None), lambda: disk.registry.status("m")):
+        with pytest.raises(ModelNotReady, match="is starting"):
+            ask()
+    disk.look()
+    with pytest.raises(ModelNotFound):
+        disk.registry.lease("m", None, None)
+
+
 def test_an_old_version_drains_until_its_last_lease_ends():
     disk = repository(1)
     held = disk.registry.lease("m", None, None)
