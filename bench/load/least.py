@@ -78,10 +78,12 @@ def main(models: str, port: str) -> None:
     ready.register(socket.create_server(("127.0.0.1", int(port)), backlog=1024), selectors.EVENT_READ)
     while True:
         for key, _ in ready.select():
+            at = key.fileobj
+            assert isinstance(at, socket.socket)
             if key.data is None:
-                _accept(ready, key.fileobj)
-            elif (content := _read(ready, key.fileobj, key.data)) is not None:
-                _dispatch(of, key.fileobj, content)
+                _accept(ready, at)
+            elif (content := _read(ready, at, key.data)) is not None:
+                _dispatch(of, at, content)
 
 
 def _accept(ready: selectors.BaseSelector, listener: socket.socket) -> None:
