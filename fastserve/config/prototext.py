@@ -50,7 +50,7 @@ Fields = Mapping[str, str | Unapplied]
 """By name: `string`, `Message`, `repeated int64`, `map string int64`, the name of an enumeration."""
 
 
-def _kind_of(field: str | Unapplied | None) -> str:
+def kind_of(field: str | Unapplied | None) -> str:
     """What a field holds; empty where that is not looked at."""
     return field.kind if isinstance(field, Unapplied) else field or ""
 
@@ -91,7 +91,7 @@ class Schema:
         exclusive = self.one_of.get(message.name, ())
         if exclusive:
             message.oneof_decl.add(name="choice")
-        kept = [(name, _kind_of(kind)) for name, kind in fields.items() if _kind_of(kind)]
+        kept = [(name, kind_of(kind)) for name, kind in fields.items() if kind_of(kind)]
         for number, (name, kind) in enumerate(kept, start=1):
             field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
             how, _, of = kind.rpartition(" ")
@@ -129,6 +129,15 @@ class Mention(Struct, frozen=True):
         return dotted(self.keys)
 
 
+def mention_of(fields: Fields, found: Unapplied | None, keys: Keys, line: int) -> Mention:
+    """The field at `keys`, that is not applied or, without `found`, none of `fields`."""
+    if found is not None:
+        return Mention(keys, line, found.reason)
+    near = get_close_matches(str(keys[-1]), fields, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
+    return Mention(keys, line, f"unknown field; {hint}", near[0] if near else "")
+
+
 class Document(Struct, frozen=True):
     """A file that was read. `unapplied`: fields that the format has; `unknown`: names that it does not have."""
 
@@ -142,7 +151,11 @@ class Document(Struct, frozen=True):
         """`models.config, line 3`: of the field, or of the nearest one around it that the file has."""
         while keys and keys not in self.lines:
             keys = (*keys, 0) if (*keys, 0) in self.lines else keys[:-1]
-        return f"{self.path}, line {self.lines[keys]}" if keys else str(self.path)
+        return self.at(self.lines[keys] if keys else 0)
+
+    def at(self, line: int) -> str:
+        """`models.config, line 3`; what came in a request has no lines."""
+        return f"{self.path}, line {line}" if line else str(self.path)
 
     def error(self, keys: Keys, reason: str) -> ConfigError:
         """A ConfigError at `keys`."""
@@ -151,12 +164,12 @@ class Document(Struct, frozen=True):
     def notes(self) -> Iterator[str]:
         """One line for each field that is not applied."""
         for mention in self.unapplied:
-            yield f"{self.path}, line {mention.line}: {mention.name} is not applied: {mention.reason}"
+            yield f"{self.at(mention.line)}: {mention.name} is not applied: {mention.reason}"
 
     def refuse_unknown(self) -> None:
         """Raises ConfigError for the first name that the format does not have."""
         for mention in self.unknown:
-            raise ConfigError(f"{self.path}, line {mention.line}: {mention.name}: {mention.reason}")
+            raise ConfigError(f"{self.at(mention.line)}: {mention.name}: {mention.reason}")
 
 
 def read_document(path: Path, schema: Schema) -> Document:
@@ -230,7 +243,7 @@ class _Walk:
         found = fields.get(name) if fields is not None else None
         if fields is not None and not isinstance(found, str) and not self._unheard:
             self._mention(fields, found, (*keys, name), line)
-        kind = _kind_of(found)
+        kind = kind_of(found)
         how, _, of = kind.rpartition(" ")
         self._unheard += not isinstance(found, str)
 
@@ -277,12 +290,8 @@ class _Walk:
         return f"[{''.join(parts)}]"
 
     def _mention(self, fields: Fields, kind: Unapplied | None, keys: Keys, line: int) -> None:
-        if kind is not None:
-            self.unapplied.append(Mention(keys, line, kind.reason))
-            return
-        near = get_close_matches(str(keys[-1]), fields, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
-        self.unknown.append(Mention(keys, line, f"unknown field; {hint}", near[0] if near else ""))
+        told = self.unknown if kind is None else self.unapplied
+        told.append(mention_of(fields, kind, keys, line))
 
     def _list(self, value: Callable[[int], None]) -> None:
         if self._tokens.TryConsume("]"):

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from google.protobuf import json_format
-
 from fastserve.config.fields import ModelConfig, TensorConfig, bounded
 from fastserve.config.folder import FolderSettings, inside
-from fastserve.config.prototext import MAX_DEPTH, Document, Keys, Schema, Unapplied, read_document, read_text
+from fastserve.config.protojson import read_json
+from fastserve.config.prototext import Document, Keys, Schema, Unapplied, read_document, read_text
 from fastserve.config.queueing import QueuePolicyConfig
 from fastserve.config.tfserving import POLICY_MESSAGES, policy_of
 from fastserve.config.warming import WarmupConfig, WarmupInput
@@ -159,16 +157,13 @@ def read_config(path: Path) -> FolderSettings:
     return _Reader(read_document(path, _CONFIG)).settings()
 
 
-def read_overrides(text: str, folder: Path) -> FolderSettings:
-    """The same as JSON, as a load call may bring it, for the model in `folder`. Raises ConfigError."""
-    message = _CONFIG.new()
-    try:
-        said = msgspec.json.decode(text, type=dict[str, Any])
-        json_format.ParseDict(said, message, ignore_unknown_fields=True, max_recursion_depth=MAX_DEPTH)
-    except (msgspec.DecodeError, json_format.ParseError, RecursionError) as error:
-        raise ConfigError(f"config: {error}") from None
-    lines: dict[Keys, int] = {("max_batch_size",): 0} if "max_batch_size" in said else {}
-    return _Reader(Document(folder / "config", message, lines, (), ())).settings()
+def read_overrides(text: str, folder: Path) -> tuple[FolderSettings, frozenset[str]]:
+    """The same as JSON, as a load call may bring it, for the model in `folder`; and which fields it has.
+
+    Raises ConfigError naming the field.
+    """
+    document, given = read_json(text, folder / "config", _CONFIG)
+    return _Reader(document).settings(), given
 
 
 class _Reader:
@@ -190,7 +185,7 @@ class _Reader:
         for mention in self._document.unknown:
             # A name that resembles no other may be newer than this program; one that does is a slip.
             told = self._problems if mention.near else self._notes
-            told.append(f"{self._document.path}, line {mention.line}: {mention.name}: {mention.reason}")
+            told.append(f"{self._document.at(mention.line)}: {mention.name}: {mention.reason}")
         self._backend()
         self._rows()
         self._tensors()

@@ -300,7 +300,7 @@ class Director:
         self._attempts += 1
         self._wishes[name] = Wish(None, found, self._attempts, uploaded, fallback=before.uploaded)
         self._publish()
-        self._when_applied(told, partial(self._loaded, name, before, self._attempts))
+        self._when_applied(told, partial(self._loaded, name, before, self._attempts, found.notes))
 
     def _on_disk(self, name: str) -> OnDisk:
         """What the repository has of that name."""
@@ -324,7 +324,7 @@ class Director:
         came = [disk for wish in self._wishes.values() for disk in (wish.uploaded, wish.fallback) if disk is not None]
         self._uploads.keep_only([disk.place for disk in came])
 
-    def _loaded(self, name: str, before: Wish, attempt: int, view: View) -> Outcome:
+    def _loaded(self, name: str, before: Wish, attempt: int, notes: tuple[str, ...], view: View) -> Outcome:
         """What came of a load: its reason if a version failed. What the call asked for is then taken back."""
         statuses = view.report.models.get(name, ())
         reasons = [f"version {s.version}: {s.reason}" for s in statuses if s.state is VersionState.FAILED or s.reason]
@@ -334,7 +334,7 @@ class Director:
             reasons = found or ["it has no version to serve"]
         self._jobs.put(Job(partial(self._settle, name, before if reasons else None, attempt)))
         if not reasons:
-            return entries_of(name, self.state, view)
+            return [replace(entry, notes=notes) for entry in entries_of(name, self.state, view)]
         return LoadRefused(f"model {quoted(name)} does not load: {'; '.join(reasons)}")
 
     def _settle(self, name: str, back_to: Wish | None, attempt: int) -> None:

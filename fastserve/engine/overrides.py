@@ -83,7 +83,7 @@ def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Override
     from fastserve.config import triton  # protobuf, for those who need it
 
     try:
-        said = triton.read_overrides(text, disk.base)
+        said, given = triton.read_overrides(text, disk.base)
     except ConfigError as error:
         raise InvalidRequest(without_folder(str(error), disk)) from None
     if said.refused:
@@ -91,8 +91,7 @@ def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Override
     if said.name not in ("", disk.config.name):
         raise InvalidRequest(f"config: the name {quoted(said.name)} is another model's than {quoted(disk.config.name)}")
     bare = asdict(ModelConfig(name="x"))
-    given = msgspec.json.decode(text, type=dict[str, Any])
-    decided = [field for name, fields in _FIELDS.items() if given.get(name) is not None for field in fields]
+    decided = [field for name, fields in _FIELDS.items() if name in given for field in fields]
     fields = {**{field: bare[field] for field in decided}, **said.values, **others}
     notes = tuple(without_folder(note, disk) for note in (*said.notes, *said.problems))
     plain = msgspec.to_builtins(fields)
@@ -102,6 +101,5 @@ def _from_triton(text: str, others: Mapping[str, Any], disk: OnDisk) -> Override
 
 
 def without_folder(text: str, disk: OnDisk) -> str:
-    """`text` as callers are told it: they need not know where models lie, and what came in a request has no lines."""
-    text = text.replace(f"{disk.base}/", "").replace(str(disk.base), "the model's folder")
-    return text.replace("config, line 0: ", "config: ")
+    """`text` as callers are told it: they need not know where models lie."""
+    return text.replace(f"{disk.base}/", "").replace(str(disk.base), "the model's folder")

@@ -61,12 +61,16 @@ class View(Struct, frozen=True):
 
 
 class IndexEntry(Struct, frozen=True):
-    """One version that is served or lies on disk; `version` None: a model without any."""
+    """One version that is served or lies on disk; `version` None: a model without any.
+
+    `notes`: what the call asked for and is not applied.
+    """
 
     model: str
     version: int | None
     state: VersionState
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 Outcome = Sequence[IndexEntry] | FastServeError

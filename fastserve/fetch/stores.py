@@ -47,7 +47,10 @@ def _read_async(system: Any, path: str, limits: Limits) -> bytes:
     def call(method: Any, *arguments: Any) -> Any:
         return sync(system.loop, method, *arguments, timeout=limits.seconds_left())
 
-    size = call(system._info, path).get("size")
+    found = call(system._info, path)
+    if found.get("type") == "directory":
+        raise InvalidRequest(NO_OBJECT)
+    size = found.get("size")
     limits.check_declared(size)
     # Where the size is not told, one byte more than may be read shows whether that is all.
     content: bytes = (

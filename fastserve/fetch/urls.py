@@ -41,7 +41,8 @@ def is_below(path: str, prefix: str) -> bool:
 
 def _check_path(url: str, path: str) -> None:
     for _ in range(MAX_DECODINGS):
-        if any(part in (".", "..") for part in path.replace("\\", "/").split("/")):
+        # Some servers take what follows a semicolon for a parameter of the part.
+        if any(part.partition(";")[0] in (".", "..") for part in path.replace("\\", "/").split("/")):
             raise _refused(url, "a part . or ..")
         if any(character < " " or character == "\x7f" for character in path):
             raise _refused(url, "a control character")

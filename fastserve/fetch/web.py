@@ -108,11 +108,12 @@ class Web:
         if not all(self._may_reach(address, prefix) for address in addresses):
             raise Forbidden(PRIVATE)
         sock = self._first_of(addresses, prefix.port, limits)
-        return self._secured(sock, prefix.host) if parts.scheme == "https" else sock
+        return self._secured(sock, prefix.host, limits) if parts.scheme == "https" else sock
 
-    def _secured(self, sock: socket.socket, host: str) -> socket.socket:
+    def _secured(self, sock: socket.socket, host: str, limits: Limits) -> socket.socket:
         """The connection once its other end has shown to be `host`. Raises InvalidRequest."""
         try:
+            sock.settimeout(limits.seconds_left())  # of the whole handshake
             if self._tls is None:  # reading every authority's certificate takes tens of milliseconds: once is enough
                 self._tls = ssl.create_default_context()
             return self._tls.wrap_socket(sock, server_hostname=host)

@@ -168,7 +168,11 @@ def answer_of(number: int, outcome: Outcome) -> Answered:
     if isinstance(outcome, FastServeError):
         model = outcome.model if isinstance(outcome, ModelNotFound) else ""
         return Answered(number, failure=Failure(type(outcome).__name__, _text(str(outcome)), _text(model)))
-    return Answered(number, tuple(replace(entry, reason=_text(entry.reason)) for entry in outcome))
+    return Answered(number, tuple(map(_sendable_entry, outcome)))
+
+
+def _sendable_entry(entry: IndexEntry) -> IndexEntry:
+    return replace(entry, reason=_text(entry.reason), notes=tuple(map(_text, entry.notes)))
 
 
 def outcome_of(answer: Answered) -> Outcome:

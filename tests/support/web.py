@@ -33,7 +33,8 @@ class Site:
             for name, value in {"Content_Length": str(len(content)), **headers}.items():
                 request.send_header(name.replace("_", "-"), value)
             request.end_headers()
-            request.wfile.write(content)
+            if request.command != "HEAD":
+                request.wfile.write(content)
 
         self.pages[path] = handle
 
@@ -61,6 +62,8 @@ def site(certificate: tuple[Path, Path] | None = None) -> Iterator[Site]:
                 self.send_error(404)
             else:
                 handle(self)
+
+        do_HEAD = do_GET  # noqa: N815 - http.server's name
 
         def log_message(self, *_: object) -> None:
             pass

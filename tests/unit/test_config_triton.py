@@ -235,11 +235,12 @@ def test_all_that_was_said_is_kept_as_plain_values(tmp_path: Path):
 
 def test_a_load_call_brings_the_same_as_json(tmp_path: Path):
     text = '{"max_batch_size": 16, "dynamic_batching": {"max_queue_delay_microseconds": "250"}, "new": 1}'
-    settings = read_overrides(text, tmp_path)
+    settings, given = read_overrides(text, tmp_path)
     assert settings.values == {"max_batch_rows": 16, "max_queue_delay_us": 250}
-    assert read_overrides('{"max_batch_size": 0}', tmp_path).values == {"batching": False}
+    assert given == {"max_batch_size", "dynamic_batching"}
+    assert read_overrides('{"maxBatchSize": 0}', tmp_path)[0].values == {"batching": False}
     for broken in ("{", '{"max_batch_size": "x"}', "[" * 1000, "[]"):
-        with pytest.raises(ConfigError, match=r"^config: "):
+        with pytest.raises(ConfigError, match=r"/config: "):
             read_overrides(broken, tmp_path)
 
 

@@ -56,7 +56,27 @@ def test_fields_of_our_own_come_over_tritons():
         ("[" * 100_000, "config: "),
         ('{"input": ' + "[" * 5000 + "]" * 5000 + "}", "config: "),
         ('{"max_batch_size": 1e400}', "config: "),
-        ('{"max_batch_size": 3000000000}', "config: "),
+        (
+            '{"max_batch_size": 3000000000}',
+            "config: max_batch_size: expected an integer of -2147483648 to 2147483647, got 3000000000",
+        ),
+        ('{"max_batch_size": true}', "config: max_batch_size: expected an integer of "),
+        ('{"max_batch_size": 4, "maxBatchSize": 4}', "config: max_batch_size is given twice"),
+        ('{"name": 5}', "config: name: expected a string, got 5"),
+        ('{"input": 5}', "config: input: expected a list, got 5"),
+        ('{"input": [null]}', "config: input[0]: expected an object, got null"),
+        ('{"input": [{"name": "x", "dims": [1, "a"]}]}', "config: input[0].dims[1]: expected an integer of "),
+        (
+            '{"input": [{"name": "x", "data_type": "FP32"}]}',
+            "config: input[0].data_type: expected one of TYPE_INVALID, ",
+        ),
+        ('{"dynamic_batching": []}', "config: dynamic_batching: expected an object, got []"),
+        ('{"dynamic_batching": {"priority_queue_policy": {"a": {}}}}', "priority_queue_policy.a: expected an integer"),
+        (
+            '{"version_policy": {"all": {}, "latest": {}}}',
+            "config: version_policy.all is given beside latest: only one",
+        ),
+        ('{"optimization": 5}', "config: optimization: expected an object, got 5"),
     ],
 )
 def test_what_is_refused_is_told_without_a_folder(config: str, text: str):
@@ -64,6 +84,41 @@ def test_what_is_refused_is_told_without_a_folder(config: str, text: str):
         read_overrides({"config": config}, on_disk())
     assert text in str(raised.value)
     assert str(BASE) not in str(raised.value)
+
+
+def notes(config: Any) -> tuple[str, ...]:
+    return read_overrides({"config": json.dumps(config)}, on_disk()).notes
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"max_batch_sise": 4}, "config: max_batch_sise: unknown field; did you mean max_batch_size?"),
+        ({"frobnicate": None}, "config: frobnicate: unknown field; known here: name, platform, "),
+        (
+            {"input": [{"name": "x"}, {"name": "y", "nme": 1}]},
+            "config: input[1].nme: unknown field; did you mean name?",
+        ),
+        ({"optimization": {"cuda": {"graphs": True}}}, "config: optimization is not applied: graphs are always"),
+        ({"responseCache": {"enable": True}}, "config: response_cache is not applied: answers are not kept"),
+        ({"instance_group": [{"gpus": [0]}]}, "config: instance_group[0].gpus is not applied: models run on the CPU"),
+        ({"parameters": {"a": {"string_value": "b"}}}, 'config: parameter "a" is not applied'),
+        ({"a\nb" + "c" * 1000: 1}, "config: a\\nb" + "c" * 61 + "...: unknown field; "),
+    ],
+)
+def test_what_is_not_applied_is_told(config: dict[str, Any], text: str):
+    (told,) = notes(config)
+    assert told.startswith(text)
+
+
+def test_what_asks_for_nothing_is_not_told():
+    bare = {"optimization": {}, "metric_tags": {}, "batch_input": [], "sequence_batching": None}
+    tensor = {"name": "x", "format": "FORMAT_NONE", "optional": False}
+    assert notes({**bare, "input": [tensor], "maxBatchSize": "8"}) == ()
+
+
+def test_what_is_told_does_not_grow_with_the_request():
+    assert len(notes({f"a{i}": 1 for i in range(1000)})) == 32
 
 
 NAMES = [

@@ -35,6 +35,7 @@ UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]|^\.\.?$")
 """What a model's name may not have or be: it would be taken for a path, or for several lines of a log."""
 
 FILE_PREFIX = "file:"
+MAX_NOTES = 32
 TEXT: bodies.Rule = ("string", lambda value: isinstance(value, str))
 INDEX: Mapping[str, bodies.Rule] = {"ready": bodies.FLAG}
 LOAD: Mapping[str, bodies.Rule] = {"config": TEXT}
@@ -71,7 +72,8 @@ class Repository:
         bodies.check(found, LOAD, "$.parameters", others=True)
         files = {name.removeprefix(FILE_PREFIX): name for name in found if name.startswith(FILE_PREFIX)}
         overrides = {"config": found["config"]} if "config" in found else {}
-        told = reply.then(_encoded, model, "load")
+        others = [name for name in found if name not in LOAD and name not in files.values()]
+        told = reply.then(_encoded, model, "load", tuple(map(_not_known, others[:MAX_NOTES])))
         if not files:
             self._engine.control.load(model, told, overrides)
             return
@@ -104,7 +106,7 @@ class Repository:
         model = _name(request)
         # No model depends on another one here, so there are no dependents to be unloaded with it.
         bodies.check(_parameters(request.body), UNLOAD, "$.parameters", others=True)
-        self._engine.control.unload(model, reply.then(_encoded, model, "unload"))
+        self._engine.control.unload(model, reply.then(_encoded, model, "unload", ()))
 
     def named(self, _: Request, __: Reply) -> None:
         """Any call about a repository that is named."""
@@ -132,8 +134,15 @@ def _parameters(body: bytes) -> dict[str, Any]:
     return bodies.object_at(bodies.read_object(body).get("parameters"), "$.parameters")
 
 
-def _encoded(_: list[IndexEntry], model: str, verb: str) -> Response:
-    return Response(200, JSON, msgspec.json.encode({"name": model, verb: True}))
+def _not_known(parameter: str) -> str:
+    return f"$.parameters: {quoted(parameter)} is not applied: expected config, or file:VERSION/NAME"
+
+
+def _encoded(entries: list[IndexEntry], model: str, verb: str, ignored: tuple[str, ...]) -> Response:
+    """As KServe's answer; with it what the call says and is not applied, where there is any."""
+    ignored = (*ignored, *(entries[0].notes if entries else ()))
+    notes = {"notes": [_text(note) for note in ignored]} if ignored else {}
+    return Response(200, JSON, msgspec.json.encode({"name": model, verb: True, **notes}))
 
 
 def _encoded_index(entries: list[IndexEntry], ready_only: bool, caller: Caller) -> Response:
