@@ -243,21 +243,6 @@ def test_a_configuration_comes_with_a_load_call(server: ServerProcess, client: t
     assert client.get_model_config("described")["max_batch_size"] == 8
 
 
-def test_what_a_load_call_says_in_vain_is_in_its_answer(server: ServerProcess):
-    config = {"optimization": {"level": 1}, "max_batch_sise": 3}
-    connection, answers = server.connection(), []
-    for body in (json.dumps({"parameters": {"config": json.dumps(config), "confg": "{}"}}), ""):
-        connection.request("POST", "/v2/repository/models/cube/load", body)
-        answers.append(json.loads(connection.getresponse().read()))
-    connection.close()
-    assert answers[0]["notes"] == [
-        '$.parameters: "confg" is not applied: expected config, or file:VERSION/NAME',
-        "config: optimization is not applied: graphs are always fully optimised",
-        "config: max_batch_sise: unknown field; did you mean max_batch_size?",
-    ]
-    assert answers[1] == {"name": "cube", "load": True}
-
-
 @pytest.mark.parametrize(
     ("config", "text"),
     [

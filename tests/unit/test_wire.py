@@ -116,7 +116,9 @@ def test_an_error_that_is_never_an_outcome_is_our_own_fault() -> None:
 
 
 def test_entries_and_counts_arrive() -> None:
-    answer = wire.answer_of(1, [IndexEntry("m", None, VersionState.UNLOADED, "broken \udcff name")])
+    answer = wire.answer_of(
+        1, [IndexEntry("m", None, VersionState.UNLOADED, "broken \udcff name", ("\udcff not applied",))]
+    )
     assert wire.to_worker(wire.encoded(answer)) == answer
     family = Family("a", "histogram", "A.", (Point((("model", "m"),), (1, 2, 3), (5,), 1e9),))
     assert wire.to_worker(wire.encoded(wire.Collected(3, (family,)))) == wire.Collected(3, (family,))
