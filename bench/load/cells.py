@@ -190,7 +190,7 @@ CELLS = {
             title="CNN of about 10 ms a row, Open Inference binary, concurrency 16: rows/s against onnxruntime's best",
             workload="cnn10, v2 binary",
             connections=16,
-            contenders=(RAW, SINK, FASTSERVE),
+            contenders=(RAW, SINK, LEAST, FASTSERVE),
             score=rate_against(RAW),
             goal=0.88,
         ),
