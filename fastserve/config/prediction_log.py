@@ -39,6 +39,13 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retention_days: Annotated[
         int, Meta(ge=0, le=36_500, description="Records that are older are removed; 0: none is.")
     ] = 0
+    count_duplicates: Annotated[
+        bool,
+        Meta(
+            description="Whether a prediction that is sent again counts once more, as with Arize; else the last one takes"
+            " the place of those before it. Both are kept, so this may be changed at any time."
+        ),
+    ] = False
     max_segment_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 32, description="A file of the log is complete when it is that large, in bytes.")
     ] = 64 << 20

@@ -23,6 +23,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
+from fastserve._ext import logframes
 from fastserve.store.errors import RecordTooLarge, SegmentUnreadable
 
 MAGIC = b"\x89fslog\r\n"
@@ -35,8 +36,7 @@ _CRC = struct.Struct("<I")
 _VERSION = struct.Struct("<HH")
 HEADER_BYTES = _HEADER.size
 FRAME_BYTES = _HEAD.size + _CRC.size
-_MARK = b"\xf7\x9c\x1e"
-_MARK_WORD = int.from_bytes(_MARK, "little") << 8
+MARK = b"\xf7\x9c\x1e"
 
 CONTINUES, MORE, VOUCHES = 0x80, 0x40, 0x20
 _KIND_BITS = 0x1F
@@ -109,21 +109,16 @@ def encode(append: Append, ingest_ns: int, seqs: range, seed: int, flags: int = 
 
     `flags`: VOUCHES or 0, for the first of them. Raises RecordTooLarge.
     """
-    pieces: list[bytes] = []
-    last = len(append) - 1
-    for index, (kind, payload) in enumerate(append):
-        length = len(payload)
-        if length > MAX_PAYLOAD_BYTES:
-            raise RecordTooLarge(length, MAX_PAYLOAD_BYTES)
-        bits = kind | (CONTINUES if index else flags) | (MORE if index < last else 0)
-        head = _HEAD.pack(_MARK_WORD | bits, length, ingest_ns, seqs[index], zlib.crc32(payload, seed))
-        pieces += (head, _CRC.pack(zlib.crc32(head, seed)), payload)
-    return pieces
+    try:
+        return logframes.encode(append, ingest_ns, seqs.start, seqs.step, seed, flags)
+    except OverflowError:
+        largest = max(len(payload) for _, payload in append)
+        raise RecordTooLarge(largest, MAX_PAYLOAD_BYTES) from None
 
 
 def head_at(data: bytes, at: int, seed: int) -> tuple[int, int, int, int, int] | None:
     """What the frame's head at that offset says, kind and length first; None where there is none."""
-    if data[at + 1 : at + 4] != _MARK or at + FRAME_BYTES > len(data):
+    if data[at + 1 : at + 4] != MARK or at + FRAME_BYTES > len(data):
         return None
     head = data[at : at + _HEAD.size]
     if _CRC.unpack_from(data, at + _HEAD.size)[0] != zlib.crc32(head, seed):
@@ -269,7 +264,7 @@ class _Version1:
 
     def _next(self, at: int) -> int:
         """Where the next frame's head is, from there on; -1: nowhere."""
-        while (mark := self._scan.data.find(_MARK, at + 1)) >= 0:
+        while (mark := self._scan.data.find(MARK, at + 1)) >= 0:
             if self._head(mark - 1) is not None:
                 return mark - 1
             at = mark

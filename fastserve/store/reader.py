@@ -65,9 +65,15 @@ class Reader:
     """Of the log in `directory`; `readers` say what its frames hold."""
 
     def __init__(
-        self, directory: Path, readers: Readers, *, memory_bytes: int = MEMORY_BYTES, threads: int = THREADS
+        self,
+        directory: Path,
+        readers: Readers,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        threads: int = THREADS,
+        count_duplicates: bool = False,
     ) -> None:
-        """Raises LogUnavailable without the extra."""
+        """`count_duplicates`: as `LogConfig` has it. Raises LogUnavailable without the extra."""
         if unsupported():
             raise LogUnavailable(unsupported())
         from fastserve.store.tail import Tail
@@ -75,6 +81,7 @@ class Reader:
         self._directory = directory
         self._memory_bytes = memory_bytes
         self._threads = threads
+        self._count_duplicates = count_duplicates
         self._catalogue = Catalogue(directory)
         self._tail = Tail(directory, readers)
         self._lock = threading.Lock()
@@ -120,7 +127,7 @@ class Reader:
             timer.daemon = True
             timer.start()
             try:
-                _, above = scope.plans(one, self._memory)
+                _, above = scope.plans(one, self._memory, count_duplicates=self._count_duplicates)
                 above.make(one)
                 above.lock(one)
                 yield one
@@ -137,7 +144,7 @@ class Reader:
 
         scope = Scope(self._directory, self.moment(), model, caller)
         with duckdb.connect(":memory:", config=self._options()) as one:
-            below, above = scope.plans(one, self._memory)
+            below, above = scope.plans(one, self._memory, count_duplicates=self._count_duplicates)
             return below.then(above)
 
     def columns(self, model: str, caller: Caller = EVERYBODY) -> list[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastserve.store import columns, superseded, views
 from fastserve.store.catalogue import File
@@ -35,11 +36,16 @@ class Scope:
         self.paths = tuple(file.path for file in self._files)
         self.shown = views.shown(self._columns)
 
-    def plans(self, one: Any, memory: Memory) -> tuple[Plan, Plan]:
-        """What makes `_all`, which is done in `one`, an empty database; and what makes the views on it."""
+    def plans(self, one: Any, memory: Memory, *, count_duplicates: bool) -> tuple[Plan, Plan]:
+        """What makes `_all`, which is done in `one`, an empty database; and what makes the views on it.
+
+        `count_duplicates`: no prediction takes another's place.
+        """
         below = self._below()
         below.make(one)
         replaced = self._superseded(one, memory)
+        if count_duplicates:
+            replaced = replaced.filter(pc.not_equal(replaced.column("role"), "prediction"))
         tables = {"_superseded": replaced} if replaced.num_rows else {}
         return below, Plan(below.paths, views.view_sqls(self.shown, superseded=bool(tables)), tables)
 

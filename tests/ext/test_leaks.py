@@ -19,7 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastserve._ext import arrivals, batchqueue, binarytensor, coalesce, costs, jsonwrite, loadgen, meters, ticket
+from fastserve._ext import (
+    arrivals,
+    batchqueue,
+    binarytensor,
+    coalesce,
+    costs,
+    jsonwrite,
+    loadgen,
+    logframes,
+    meters,
+    ticket,
+)
 from fastserve._ext.tensorize import Cursor, between, sole_rows
 from fastserve.types import DType
 from tests.fuzz.seeds import TEXTS
@@ -342,6 +353,19 @@ def test_counts_of_all_kinds():
             (meter.failed, (None,)),
         ]
     leaves_nothing(cases)
+
+
+def test_frames_are_written():
+    appends: list[Any] = [
+        [],
+        [(1, b"a"), (2, bytes(100))],
+        [(1, bytes(70_000)), (1, b"")],
+        [(99, b"")],
+        [(1, "")],
+        None,
+    ]
+    leaves_nothing((logframes.encode, (append, 1, 1 << 40, 1024, 7, flags)) for append in appends for flags in (0, 32))
+    leaves_nothing([(logframes.encode, ([(1, b"")], -1, 0, 1, 7, 0)), (logframes.encode, ([(1, b"")], 1, 0, 1, -7, 0))])
 
 
 def test_load_is_counted():

@@ -107,6 +107,22 @@ def test_what_is_sent_again_is_there_once(placed: Placed, reader: Reader) -> Non
     assert ask(reader, "select prediction_id, seq from predictions order by 1") == [("p0", 12), ("p1", 112)]
 
 
+def test_what_is_sent_again_counts_again_where_that_is_wanted(placed: Placed, log: Log) -> None:
+    """Each prediction with the one actual, whose last value counts."""
+    for seq in (10, 11, 12):
+        placed.write(row(0, seq=seq, label_num=float(seq)), actual(0, seq=seq + 100, label_num=float(seq)))
+    reader = Reader(log.directory, READERS, count_duplicates=True)
+    try:
+        assert ask(reader, "select label_num, actual_num from joined order by 1") == [
+            (10.0, 12.0),
+            (11.0, 12.0),
+            (12.0, 12.0),
+        ]
+        assert ask(reader, "select label_num from actuals") == [12.0]
+    finally:
+        reader.close()
+
+
 def test_the_same_id_is_another_one_in_another_space_or_model(placed: Placed, reader: Reader) -> None:
     placed.write(row(0), row(0, space="t", seq=2, label_num=5.0))
     placed.write(row(0, model_id="n", seq=3), actual(0, space="t"))

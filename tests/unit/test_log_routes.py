@@ -242,3 +242,22 @@ def test_without_a_log_the_paths_say_how_to_have_one(tmp_path: Path) -> None:
         assert answer.status == 404
         assert b"--log-dir" in answer.body
     door.close()
+
+
+@pytest.mark.parametrize(("setting", "counted"), [("", 1), ("count_duplicates = true", 3)])
+def test_a_prediction_that_is_logged_again_counts_as_the_settings_say(
+    tmp_path: Path, setting: str, counted: int
+) -> None:
+    file = tmp_path / "fastserve.toml"
+    file.write_text(f'[log]\ndirectory = "log"\nsync = "os"\n{setting}\n')
+    door = AsgiDoor(create_app(load_config([str(tmp_path)], file=str(file))))
+    door.open()
+    try:
+        for label in (1.0, 2.0, 3.0):
+            body = {"model_id": "m", "prediction_id": "p", "prediction": {"prediction_label": {"numeric": label}}}
+            assert door.send(Sent("POST", "/v1/log", body=json.dumps(body).encode())).status == 200
+        (model,) = json.loads(door.send(Sent("GET", "/log/models")).body)["models"]
+        assert (model["predictions"], model["records"]) == (counted, 3)
+        assert json.loads(door.send(Sent("GET", "/log/records/m/p")).body)["prediction"]["label"] == {"numeric": 3.0}
+    finally:
+        door.close()

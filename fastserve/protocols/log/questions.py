@@ -53,7 +53,11 @@ class Questions:
         directory = self.directory()
         with self._making:
             if self._reader is None:
-                self._reader = Reader(directory, self._engine.log_readers)
+                self._reader = Reader(
+                    directory,
+                    self._engine.log_readers,
+                    count_duplicates=self._engine.config.log.count_duplicates,
+                )
                 self._engine.when_stopped(self._reader.close)
                 self._made_desk().prepare()  # who looks at the log asks it in SQL, too
             return self._reader
