@@ -1,7 +1,7 @@
 """The process that compacts the prediction log: its own, so that no answer waits for it; started by `keeper`.
 
-python -m fastserve.server.compactor SETTINGS, which are JSON. It ends after the round that it is in when it is told to, or
-when the process that started it is gone; killed at any moment it loses nothing.
+python -m fastserve.server.compactor SETTINGS, which are JSON. It ends after the round that it is in when the process that
+started it tells it to, or is gone; killed at any moment it loses nothing.
 Thread: one; niceness 15.
 """
 
@@ -58,14 +58,16 @@ def main(text: str) -> int:
             if str(error) != told:
                 told = str(error)
                 _log.error("the prediction log cannot be compacted now: %s", told)
-        if _told_to_end(0 if more else ROUND_EVERY_S):
+        if _told_to_end(0 if more else ROUND_EVERY_S, settings.parent_pid):
             if compactor is not None:
                 compactor.close()
             return 0
 
 
-def _told_to_end(within_s: float) -> bool:
-    return signal.sigtimedwait({signal.SIGTERM}, within_s) is not None
+def _told_to_end(within_s: float, parent_pid: int) -> bool:
+    """By the parent, or since it is gone. A SIGTERM for the whole group reaches us before the parent has drained."""
+    told = signal.sigtimedwait({signal.SIGTERM}, within_s)
+    return os.getppid() != parent_pid or (told is not None and told.si_pid == parent_pid)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Thread: any.
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from fastserve.store.disk import DISK, Disk
@@ -33,6 +34,8 @@ def adopt(directory: Path, disk: Disk = DISK) -> int:
             continue
         try:
             adopted += _adopt(folder, disk)
+        except FileNotFoundError:  # another one that adopts had the lock before, and has removed what was empty
+            continue
         except OSError as error:
             _log.error("%s cannot be recovered now: %s", folder, error.strerror)
         finally:
@@ -52,7 +55,8 @@ def _adopt(folder: Path, disk: Disk) -> int:
         disk.sync_folder(folder)
     elif not there and os.listdir(folder) == [LOCK]:
         disk.remove(folder / LOCK)
-        disk.remove_folder(folder)
+        with suppress(OSError):  # another one that adopts makes the lock again where it was, and then removes both
+            disk.remove_folder(folder)
     return len(left_open)
 
 

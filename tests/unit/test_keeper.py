@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from fastserve.config import Config, LogConfig
+from fastserve.server import compactor
 from fastserve.server import keeper as keeping
 from fastserve.server.keeper import Keeper, keeper
 from tests.support.waiting import until
@@ -54,3 +56,19 @@ def test_without_a_log_or_without_the_extra_there_is_none(
     monkeypatch.setattr(keeping, "unsupported", lambda: "pip install 'fastserve[log]'")
     assert keeper(Config(log=LogConfig(directory="/nowhere"))) is None
     assert "written, but not compacted: pip install" in caplog.text
+
+
+def test_the_compactor_ends_at_the_word_of_who_started_it_and_not_at_a_signal_for_the_whole_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # ours, and we are not our parent
+        assert not compactor._told_to_end(0, os.getppid())
+        assert compactor._told_to_end(0, os.getppid() + 1)  # who started it is gone
+        monkeypatch.setattr(os, "getppid", os.getpid)
+        assert not compactor._told_to_end(0, os.getpid())
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        assert compactor._told_to_end(0, os.getpid())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,6 +10,7 @@ import pytest
 
 from fastserve.config import LogConfig
 from fastserve.store import folder, frames
+from fastserve.store.disk import Disk
 from fastserve.store.errors import SegmentUnreadable
 from fastserve.store.folder import LOCK, Place
 from fastserve.store.frames import FRAME_BYTES, HEADER_BYTES, VOUCHES, Kind, encode, new_header, read_header
@@ -126,6 +127,34 @@ def test_what_cannot_be_recovered_now_is_recovered_later(tmp_path, call):
     adopt(tmp_path, disk)
     assert stored(tmp_path) == [b"a"]
     assert [one.sealed for one in folder.listed(tmp_path)] == [True]
+
+
+class Between(Disk):
+    """Another adopter comes right after this one locked an empty folder, or took its lock away."""
+
+    def __init__(self, after: str) -> None:
+        self._after = after
+
+    def lock(self, path: Path) -> int | None:
+        held = super().lock(path)
+        if self._after == "lock" and path.name == LOCK:
+            path.unlink()
+            path.parent.rmdir()
+        return held
+
+    def remove(self, path: Path) -> None:
+        super().remove(path)
+        if self._after == "remove":
+            path.touch()
+
+
+@pytest.mark.parametrize("after", ["lock", "remove"])
+def test_two_that_adopt_the_same_empty_folder_say_nothing_of_it(tmp_path, caplog, after):
+    left_behind(tmp_path, b"").unlink()
+    assert adopt(tmp_path, Between(after)) == 0
+    assert caplog.text == ""
+    adopt(tmp_path)
+    assert folder.workers(tmp_path) == []
 
 
 def test_workers_that_live_have_slots_of_their_own_and_those_of_the_dead(tmp_path):
