@@ -1,8 +1,8 @@
 """Frames of the prediction log, as `store/frames` describes them: a whole append's bytes in one call.
 
 Thread: any; the GIL is given up where there is much to sum up.
-Memory: payloads up to LARGE_BYTES are copied to one bytes object with the heads around them; larger ones are handed back as
-they came.
+Memory: payloads up to LARGE_BYTES are copied to one bytes object with the heads around them; larger ones are handed
+back as they came.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -37,8 +37,8 @@ cdef enum:
 def encode(append, uint64_t ingest_ns, uint64_t seq, uint64_t seq_step, uint32_t seed, int flags, /):
     """The frames of one append (kinds and payloads), as pieces to be written one after the other.
 
-    `seq`: of the first frame; each other one's is `seq_step` more. `flags`: of the first one. Raises TypeError, ValueError
-    and OverflowError (a payload of more than 2^30 bytes, a kind that is none) for what no frame can hold.
+    `seq`: of the first frame; each other one's is `seq_step` more. `flags`: of the first one. Raises TypeError,
+    ValueError and OverflowError (a payload of more than 2^30 bytes, a kind that is none) for what no frame can hold.
     """
     cdef tuple items = tuple([_pair(one) for one in append])  # nobody else changes it while the GIL is away
     cdef Py_ssize_t count = len(items), at = 0, end

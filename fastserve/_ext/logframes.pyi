@@ -11,6 +11,6 @@ def encode(
 ) -> list[bytes]:
     """The frames of one append (kinds and payloads), as pieces to be written one after the other.
 
-    `seq`: of the first frame; each other one's is `seq_step` more. `flags`: of the first one. Raises TypeError, ValueError
-    and OverflowError (a payload of more than 2^30 bytes, a kind that is none) for what no frame can hold.
+    `seq`: of the first frame; each other one's is `seq_step` more. `flags`: of the first one. Raises TypeError,
+    ValueError and OverflowError (a payload of more than 2^30 bytes, a kind that is none) for what no frame can hold.
     """

@@ -18,7 +18,8 @@ SOURCES = frozenset(
 NO_FUNCTIONS = re.compile(
     r"(pg_|duckdb_|pragma_|read_|sniff_|parquet_|sqlite_|current_(?!date|timestamp|localtime)|get(env|variable)|which_|"
     r"write_|query|set_?seed|nextval|currval|has_|in_search_path|json_(de|execute_)?seriali[sz]e|txid|version|"
-    r"enable_|disable_|add_parquet|sql_|test_|sleep|error|icu_|load_|user$|session_user)",
+    r"enable_|disable_|add_parquet|sql_|test_|sleep|error|icu_|load_|user$|session_user|stats$|__internal|inet_|setval|"
+    r"get_block_size|col_description|obj_description|shobj_description|parse_duckdb)",
     re.IGNORECASE,
 )
 """Functions that tell of the database and not of the log, run text, or wait."""
