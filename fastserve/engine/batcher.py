@@ -77,7 +77,9 @@ class Batcher:
         self.meters = meters
         self._version_meter = meters.version
         self._lock = threading.Lock()
-        self.gate = None if objective is None else Gate(objective, self._queue, self._lock, clock, meters.version)
+        self.gate = None
+        if objective is not None:
+            self.gate = Gate(objective, self._queue, self._lock, clock, meters.version, self.short)
         self._closed = False
 
     @property

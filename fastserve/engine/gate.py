@@ -4,11 +4,13 @@ Thread: any; what is asked is asked under the batcher's lock. Memory: nothing of
 """
 
 import threading
+from collections.abc import Callable
 
 from fastserve._ext.meters import VersionMeter
 from fastserve._ext.ticket import Ticket
 from fastserve.clock import Clock
 from fastserve.engine.objective import Objective, Waiting
+from fastserve.engine.short import ShortRuns
 from fastserve.errors import Overloaded
 
 
@@ -16,9 +18,16 @@ class Gate:
     """Asks the objective about what waits now."""
 
     def __init__(
-        self, objective: Objective, queue: Waiting, lock: threading.Lock, clock: Clock, meter: VersionMeter
+        self,
+        objective: Objective,
+        queue: Waiting,
+        lock: threading.Lock,
+        clock: Clock,
+        meter: VersionMeter,
+        short: ShortRuns,
     ) -> None:
         self._objective = objective
+        self._short = short
         self._queue = queue
         self._lock = lock
         self._clock = clock
@@ -33,15 +42,34 @@ class Gate:
         """What all requests that came then are told, whatever they hold; None where one may be let in. They are counted.
 
         Under overload most requests end here, at a fraction of what reading them and a place in the queue would cost: what
-        refusing costs is taken from those that are served. For requests that may share a batch, and have no priority.
+        refusing costs is taken from those that are served. For requests whose runs are not short, and that have no priority.
         """
+        refusal, now = self._asked(max(came_ns), 0)
+        if refusal is not None:
+            self._count(came_ns, now)
+        return refusal
+
+    def turn_away(self, came_ns: int, deadline_ns: int, may_go_first: Callable[[], bool] = lambda: False) -> None:
+        """Before a body is read. Raises Overloaded where whatever it holds would be too late.
+
+        `may_go_first`: whether it may name a priority of its own; asked only where that would save it.
+        """
+        if self._short.fits(1, 1):
+            return  # it may be run at once
+        refusal, now = self._asked(came_ns, deadline_ns)
+        if refusal is not None and not may_go_first():
+            self._count([came_ns], now)
+            raise refusal
+
+    def _asked(self, came_ns: int, deadline_ns: int) -> tuple[Overloaded | None, int]:
         with self._lock:
             now = self._clock()
-            refusal = self._objective.refusal(self._queue, came_ns, now)
-        if refusal is not None:
-            for came in came_ns:
-                self._meter.failed(now - came)
-        return refusal
+            return self._objective.refusal(self._queue, came_ns, now, deadline_ns), now
+
+    def _count(self, came_ns: list[int], now_ns: int) -> None:
+        self._objective.refused(len(came_ns))
+        for came in came_ns:
+            self._meter.failed(now_ns - came)
 
     def ran_at_once(self, came_ns: list[int]) -> None:
         """Requests that came then were answered just now, without the queue: short runs, on the thread that brought them."""

@@ -21,8 +21,8 @@ class Lease:
     """Everything about one version that protocols and engine look up per request, laid out once at load.
 
     `strict`: NaN and infinities are refused. `rules`: what the configuration says of requests' places in the queue; None for
-    nothing. `blocks`: many plain requests at a time, where the version takes them so. `codecs`: what a protocol has worked
-    out for this version, by the protocol's name.
+    nothing. `gate`: who is let in, asked before a body is read; None for everybody. `blocks`: many plain requests at a time,
+    where the version takes them so. `codecs`: what a protocol has worked out for this version, by the protocol's name.
 
     `config`: what it was loaded with. `slots`: runs at a time, short ones not counted. `file_bytes`: of the model's files,
     what each process holds of it at least. `strict`: whether NaN and infinities are refused (`non_finite = "error"`).
@@ -40,6 +40,7 @@ class Lease:
         "config",
         "file_bytes",
         "finite_outputs",
+        "gate",
         "input_dtypes",
         "input_names",
         "metadata",
@@ -80,6 +81,7 @@ class Lease:
         self.batching = batching
         self.metadata = metadata
         self.batcher = batcher
+        self.gate = batcher.gate
         self.validator = validator
         self.meters = meters
         self.config = config

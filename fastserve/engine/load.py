@@ -39,7 +39,7 @@ from fastserve.engine.validate import Validator
 from fastserve.engine.warmup import warm_up, warm_up_as_recorded
 from fastserve.errors import FastServeError
 from fastserve.metrics import Metrics
-from fastserve.types import CLASSES, Metadata, Tensor, decode_classes, encode_classes
+from fastserve.types import CLASSES, HIGHEST_PRIORITY, Metadata, Tensor, decode_classes, encode_classes
 
 MEASURE_UP_TO_NS = 20_000_000
 """Larger batches than the first one that takes so long are not measured at load: they go to the queue anyway."""
@@ -118,7 +118,9 @@ def _lease(
     batching = model.batching
     meters = ModelMeters(tools.metrics, config.name, version)
     limits = _limits(config, batching.batchable, times)
-    objective = _objective(config, limits, len(runners) - 1, times, tools.metrics)
+    validator = _validator(model, config)
+    slots, one_shape = len(runners) - 1, validator.fixed_rows
+    objective = _objective(config, limits, slots, times, tools.metrics, one_shape=one_shape)
     batcher = _batcher(version, limits, runners, costs, tools, run_clock, meters, objective)
     return Lease(
         model=config.name,
@@ -127,10 +129,10 @@ def _lease(
         batching=batching,
         metadata=_metadata(model, config),
         batcher=batcher,
-        validator=_validator(model, config),
+        validator=validator,
         meters=meters,
         config=config,
-        slots=len(runners) - 1,
+        slots=slots,
         rules=rules_of(config),
         file_bytes=model.file_bytes,
         blocks=_blocks(model, batcher, config, tools, run_clock),
@@ -219,12 +221,23 @@ def _sizes(config: ModelConfig, batchable: bool) -> Sequence[int]:
     return config.batch_sizes or [1 << power for power in range(config.max_batch_rows.bit_length())]
 
 
-def _objective(config: ModelConfig, limits: Limits, slots: int, times: Times, metrics: Metrics) -> Objective | None:
+def _objective(
+    config: ModelConfig, limits: Limits, slots: int, times: Times, metrics: Metrics, *, one_shape: bool
+) -> Objective | None:
     """None where the model has none."""
     if not config.slo_ms:
         return None
     rows, sizes = (limits.max_batch_rows, config.batch_sizes) if limits.batchable else (1, ())
-    rules = Rules(config.name, round(config.slo_ms * 1e6), slots, rows, limits.pays_rows or rows, sizes)
+    rules = Rules(
+        config.name,
+        round(config.slo_ms * 1e6),
+        slots,
+        rows,
+        limits.pays_rows or rows,
+        sizes,
+        one_shape=one_shape,
+        priority=HIGHEST_PRIORITY - config.default_priority if config.default_priority else 0,
+    )
     return Objective(rules, times, ObjectiveMeters(metrics, config.name))
 
 

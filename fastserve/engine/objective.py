@@ -5,7 +5,7 @@ would wait longer than that leaves time for a batch is refused at once, and told
 overload the queue so holds a few batches, each of which can still grow to its full size when its turn comes: without the
 room kept for that, requests would be let in one by one until each could only run alone.
 
-Pure decisions: told the time. Thread: under the batcher's lock, but for `left` and `ran_at_once`, which only count.
+Pure decisions: told the time. Thread: under the batcher's lock, but for what only counts (`left`, `refused`, `ran_at_once`).
 Memory: a line for each of the last buckets, an end for each slot that is in use.
 """
 
@@ -38,7 +38,8 @@ LAG_UP, LAG_DOWN = 4, 16
 class Rules(Struct, frozen=True):
     """What one version of `model` is to keep to. `max_rows`: of a run; `pays_rows`: a batch takes no more.
 
-    `sizes`: those that batches are padded to, ascending; none: any.
+    `sizes`: those that batches are padded to, ascending; none: any. `one_shape`: all rows are alike. `priority`: of requests
+    that name none.
     """
 
     model: str
@@ -47,6 +48,8 @@ class Rules(Struct, frozen=True):
     max_rows: int
     pays_rows: int
     sizes: tuple[int, ...] = ()
+    one_shape: bool = True
+    priority: int = 0
 
 
 class Waiting(Protocol):
@@ -91,15 +94,20 @@ class Objective:
         if ticket.leaves_ns == 0 or leaves_ns < ticket.leaves_ns:
             ticket.leaves_ns = leaves_ns
 
-    def refusal(self, queue: Waiting, came_ns: Sequence[int], now_ns: int) -> Overloaded | None:
-        """What requests of the model's own bucket and no priority, that came then, are told without a look at them: that
-        one row would be too late. None where one of them may be let in. They are counted as refused."""
-        newest_ns = max(came_ns)
-        end_ns = newest_ns + self._rules.slo_ns
-        refusal = self._refusal(1, self.pace(None), queue.ahead(None), newest_ns, end_ns, now_ns)
-        if refusal is not None:
-            self._meters.refused.add(len(came_ns))
-        return refusal
+    def refusal(self, queue: Waiting, came_ns: int, now_ns: int, deadline_ns: int = 0) -> Overloaded | None:
+        """What a request that came then, and names no priority, is told without a look at it: that even one row would be
+        too late. None where it may be let in. Where rows differ, the smallest is thought of, that nobody waits to share."""
+        end_ns = came_ns + self._rules.slo_ns
+        if 0 < deadline_ns < end_ns:
+            end_ns = deadline_ns
+        pace = self.pace(None)
+        if not self._rules.one_shape:
+            pace = Pace(pace.base_ns, pace.row_ns, 1)
+        return self._refusal(1, pace, queue.ahead(None, self._rules.priority), came_ns, end_ns, now_ns)
+
+    def refused(self, count: int) -> None:
+        """So many were refused without a look at them."""
+        self._meters.refused.add(count)
 
     def _refusal(
         self, rows: int, pace: Pace, ahead: tuple[int, int, int], came_ns: int, end_ns: int, now_ns: int

@@ -67,9 +67,11 @@ class Route(Struct, frozen=True):
     infer: InferEndpoint | None = None
     waits: WaitingEndpoint | None = None
     light: Light | None = None
+    """None: large bodies always take long to read, and are read on another thread."""
     lane: Callable[[Request], Lane | None] | None = None
     """Makes the lane for requests like that one, which was answered well; None where they are not so simple."""
-    """None: large bodies always take long to read, and are read on another thread."""
+    early: Callable[[Request, Reply], None] | None = None
+    """Raises what can be said before a body is read that takes long to read. `infer` says the same of all others."""
     sifts: bool = False
     """How it treats callers who may use some models only, where its path names no model: refused before it is asked, or,
     if it sifts, let in, for it looks at `request.caller` for each model that it uses or tells of."""

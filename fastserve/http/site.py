@@ -137,9 +137,11 @@ class Site:
         return route, caller
 
     def run(self, route: Route, request: Request, reply: Reply) -> None:
-        """Answer through `reply`, now or later; what takes long goes to an executor thread."""
+        """Answer through `reply`, now or later; what takes long goes to an executor thread. Raises what `early` does."""
         encoding = request.headers.get("content-encoding")
         if encoding is not None or (len(request.body) >= OFFLOAD_BYTES and not _is_light(route, request)):
+            if route.early is not None:
+                route.early(request, reply)
             self._post(partial(self._run_offloaded, route, request, reply, encoding))
         else:
             self.run_here(route, request, reply)

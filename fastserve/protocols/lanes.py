@@ -53,7 +53,7 @@ class ModelLane:
 
     def refused(self, came_ns: list[int]) -> FastServeError | None:
         """See `Lane`."""
-        gate = self._lease.batcher.gate
+        gate = self._lease.gate
         return gate.refusal(came_ns) if gate is not None and self._is_open() else None
 
     def submit(

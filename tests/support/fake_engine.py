@@ -35,6 +35,7 @@ class FakeLease:
     metadata: dict[str, str] = field(default_factory=dict)
     codecs: dict[str, Any] = field(default_factory=dict)
     strict: bool = False
+    gate: Any = None
     recording: Any = None
     batching: Batching = field(default_factory=lambda: Batching(batchable=True, reason=""))
     config: ModelConfig = field(default_factory=lambda: ModelConfig(name="m"))

@@ -146,7 +146,7 @@ def test_who_is_refused_unread_is_who_would_be_refused_with_one_row(
         known.admit(ticket(came=NOW - late_ns), Queue(*ahead), NOW)
     except Overloaded as error:
         told = str(error), error.retry_after_s
-    unread = known.refusal(Queue(*ahead), [NOW - late_ns, NOW - SLO_NS], NOW)
+    unread = known.refusal(Queue(*ahead), NOW - late_ns, NOW)
     assert told == (None if unread is None else (str(unread), unread.retry_after_s))
 
 

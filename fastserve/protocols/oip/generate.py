@@ -21,6 +21,7 @@ from fastserve.http.message import Headers, Reply, Request, Response
 from fastserve.http.recorded import Encode, recorded
 from fastserve.http.routes import Route
 from fastserve.protocols.oip.decode import decode_infer, located
+from fastserve.protocols.oip.early import early, turn_away
 from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.envelope import WHITE_SPACE
 from fastserve.protocols.oip.models import TARGET, find
@@ -47,12 +48,17 @@ class Generate:
             ("generate_stream", partial(self.generate, stream=True)),
             ("infer_stream", self.infer_stream),
         ]
-        return [Route("POST", re.compile(f"{TARGET}/{name}/?"), "infer", infer=call) for name, call in calls]
+        at_the_door = early(self._engine)
+        return [
+            Route("POST", re.compile(f"{TARGET}/{name}/?"), "infer", infer=call, early=at_the_door)
+            for name, call in calls
+        ]
 
     def generate(self, request: Request, reply: Reply, *, stream: bool) -> Pending | None:
         """POST MODEL/generate, MODEL/generate_stream."""
         lease = find(self._engine, request.params)
         reply.subject = lease.subject
+        turn_away(lease, request)
         plan = plan_of(lease)
         given = _read(request.body, plan)
         if given is None:
@@ -71,6 +77,7 @@ class Generate:
         """POST MODEL/infer_stream."""
         lease = find(self._engine, request.params)
         reply.subject = lease.subject
+        turn_away(lease, request)
         return self._infer(lease, request, reply, stream=True)
 
     def _infer(self, lease: Lease, request: Request, reply: Reply, *, stream: bool) -> Pending | None:

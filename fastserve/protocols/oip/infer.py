@@ -21,6 +21,7 @@ from fastserve.http.routes import Light, Route
 from fastserve.protocols.later import Later
 from fastserve.protocols.oip.binary import LENGTH_HEADER
 from fastserve.protocols.oip.decode import decode_infer, known, located
+from fastserve.protocols.oip.early import early, turn_away
 from fastserve.protocols.oip.elsewhere import Reader
 from fastserve.protocols.oip.encode import encode_infer
 from fastserve.protocols.oip.event import read_event
@@ -55,7 +56,7 @@ class Inference:
 
     def routes(self) -> list[Route]:
         """A path for each call; without one, infer."""
-        light = Light(LENGTH_HEADER, self.is_light)
+        light, at_the_door = Light(LENGTH_HEADER, self.is_light), early(self._engine)
         calls = [
             Route(
                 "POST",
@@ -64,19 +65,20 @@ class Inference:
                 infer=call,
                 light=light if name == "infer" else None,
                 lane=self.lane if name == "infer" else None,
+                early=None if name == "explain" else at_the_door,
             )
             for name, call in self._calls.items()
         ]
         return [
             *calls,
-            Route("POST", re.compile(TARGET + "/?"), "infer", infer=self.infer),
+            Route("POST", re.compile(TARGET + "/?"), "infer", infer=self.infer, early=at_the_door),
             Route("POST", re.compile("/"), "infer", infer=self.event, sifts=True),
         ]
 
     def infer(self, request: Request, reply: Reply) -> Pending | None:
         """POST MODEL/infer."""
-        lease = find(self._engine, request.params)
-        reply.subject = lease.subject
+        lease = self._found(request, reply)
+        turn_away(lease, request)
         plan = plan_of(lease)
         if PLAIN_FROM_THE_START(request.body):
             return self._read(lease, request, reply, self._submit, dicts=False)
@@ -112,11 +114,14 @@ class Inference:
 
     def infer_dict(self, request: Request, reply: Reply) -> Pending | None:
         """POST MODEL/infer_dict: rows as objects of names and values."""
-        return self._found(request, reply, self._submit, dicts=True)
+        lease = self._found(request, reply)
+        turn_away(lease, request)
+        return self._read(lease, request, reply, self._submit, dicts=True)
 
     def explain(self, request: Request, reply: Reply) -> Pending | None:
         """POST MODEL/explain: what each value contributed."""
-        return self._found(request, reply, self._explainer.explain, dicts=False)
+        lease = self._found(request, reply)
+        return self._read(lease, request, reply, self._explainer.explain, dicts=False)
 
     def event(self, request: Request, reply: Reply) -> Pending | None:
         """POST /: the body, or a header, says which model and which call."""
@@ -127,10 +132,10 @@ class Inference:
             raise ModelForbidden(caller.name, model)
         return self._calls[call](request, reply)
 
-    def _found(self, request: Request, reply: Reply, then: Then, *, dicts: bool) -> Pending | None:
+    def _found(self, request: Request, reply: Reply) -> Lease:
         lease = find(self._engine, request.params)
         reply.subject = lease.subject
-        return self._read(lease, request, reply, then, dicts=dicts)
+        return lease
 
     def _read(self, lease: Lease, request: Request, reply: Reply, then: Then, *, dicts: bool) -> Pending | None:
         """Read the body, whatever it is; an image on an executor thread, what is elsewhere on the reader's."""

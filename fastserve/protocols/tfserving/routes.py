@@ -47,9 +47,11 @@ class TfServing:
     def routes(self) -> list[Route]:
         """The five calls, and what browsers ask first."""
         return [
-            Route("POST", re.compile(_TARGET + ":predict"), "infer", infer=self.predict, lane=self.lane),
-            Route("POST", re.compile(_TARGET + ":classify"), "infer", infer=self.classify),
-            Route("POST", re.compile(_TARGET + ":regress"), "infer", infer=self.regress),
+            Route(
+                "POST", re.compile(_TARGET + ":predict"), "infer", infer=self.predict, lane=self.lane, early=self.early
+            ),
+            Route("POST", re.compile(_TARGET + ":classify"), "infer", infer=self.classify, early=self.early),
+            Route("POST", re.compile(_TARGET + ":regress"), "infer", infer=self.regress, early=self.early),
             Route("GET", re.compile(_TARGET), "read", infer=self.status),
             Route("GET", re.compile(_TARGET + "(?i:/metadata)"), "read", infer=self.metadata),
             Route("OPTIONS", errors.OWNED, "open", infer=self.options),
@@ -78,6 +80,8 @@ class TfServing:
             codec.check_body(request.body)  # a bad body is 400 on an unknown model too
             raise
         reply.subject = lease.subject
+        if lease.gate is not None:
+            lease.gate.turn_away(request.received_ns, request.deadline_ns)
         plan = lease.codecs.get("tfserving") or _plan(lease)
         infer, style = codec.decode_predict(request, plan)
         encode: Encode = codec.encode_predict
@@ -87,6 +91,16 @@ class TfServing:
             return self._engine.submit(lease, infer, reply.then(encode, plan, style))
         except InvalidTensor as error:
             raise error.at(codec.path_of(error.path, plan, style)) from error
+
+    def early(self, request: Request, reply: Reply) -> None:
+        """Raises Overloaded where the model could not answer in time, whatever the body holds."""
+        try:
+            lease = self._lease(request.params)
+        except FastServeError:
+            return  # the body is looked at first
+        if lease.gate is not None:
+            reply.subject = lease.subject
+            lease.gate.turn_away(request.received_ns, request.deadline_ns)
 
     def lane(self, request: Request) -> PredictLane | None:
         """The short way for predict's requests by row, where the model has a short one."""
@@ -110,6 +124,8 @@ class TfServing:
             check_examples(request.body)
             raise
         reply.subject = lease.subject
+        if lease.gate is not None:
+            lease.gate.turn_away(request.received_ns, request.deadline_ns)
         plan = lease.codecs.get(verb) or _examples_plan(lease, verb)
         infer, count = classify.decode_examples(request, plan)
         encode: Encode = classify.encode_examples
