@@ -75,9 +75,10 @@ class FakeDoor:
         *protocols: Any,
         timeout_s: float = TIMEOUT_S,
         cors_origins: tuple[str, ...] = (),
+        clock: FakeClock | None = None,
         **site: Any,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.executor = FakeExecutor()
         self.metrics = Metrics()
         self.toy = Toy()
@@ -245,8 +246,8 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 class FakeLoopDoor(FakeDoor):
     """A door on an event loop, which runs only when something happened."""
 
-    def __init__(self, **site: Any) -> None:
-        super().__init__(**site)
+    def __init__(self, *protocols: Any, **site: Any) -> None:
+        super().__init__(*protocols, **site)
         self.loop = FakeTimeLoop(self.clock)
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -272,8 +273,8 @@ class FakeLoopDoor(FakeDoor):
 class FakeRsgiDoor(FakeLoopDoor):
     """The coroutine door."""
 
-    def __init__(self, **site: Any) -> None:
-        super().__init__(**site)
+    def __init__(self, *protocols: Any, **site: Any) -> None:
+        super().__init__(*protocols, **site)
         self.door = RsgiDoor(self.site, self.loop)
 
     def _begin(self, method: str, path: str, headers: dict[str, str], declared: int | None = None) -> Exchange:
@@ -327,8 +328,8 @@ class RsgiExchange(Exchange):
 class FakeAsgiDoor(FakeLoopDoor):
     """The portable door."""
 
-    def __init__(self, **site: Any) -> None:
-        super().__init__(**site)
+    def __init__(self, *protocols: Any, **site: Any) -> None:
+        super().__init__(*protocols, **site)
         self.door = AsgiDoor(self.site, self.loop)
 
     def _begin(self, method: str, path: str, headers: dict[str, str], declared: int | None = None) -> Exchange:

@@ -76,6 +76,8 @@ class Spice:
         def done(prediction: answers.Prediction) -> None:
             if item.lease is not None:
                 reply.subject = item.lease.subject
+            if prediction.error is not None:
+                reply.code = prediction.error.code
             reply.send(answers.encode_one(prediction))
 
         given = given_id(request.headers)
