@@ -101,7 +101,7 @@ def timed(folder: Path) -> Iterator[Timed]:
     config = Config(
         repository=RepositoryConfig(path=(str(folder / "models"),), poll_seconds=0),
         models=(ModelConfig(name="m", dataset="d", features=("a", "b", "c", "d")),),
-        datasets=(DatasetConfig(name="d", source=f"file:{folder}/d.csv"),),
+        datasets=(DatasetConfig(name="d", source=f"file:{folder}/d.csv", refresh_seconds=100_000),),
     )
     engine = Engine(config, clock=clock)
     engine.start()
