@@ -77,9 +77,8 @@ class Batcher:
         self.meters = meters
         self._version_meter = meters.version
         self._lock = threading.Lock()
-        self.gate = None
-        if objective is not None:
-            self.gate = Gate(objective, self._queue, self._lock, clock, meters.version, self.short)
+        gate = partial(Gate, queue=self._queue, lock=self._lock, clock=clock, meter=meters.version, short=self.short)
+        self.gate = None if objective is None else gate(objective)
         self._closed = False
 
     @property
