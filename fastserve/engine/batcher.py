@@ -56,8 +56,7 @@ class Batcher:
         meters: ModelMeters,
         objective: Objective | None = None,
     ) -> None:
-        self._model = model
-        self._version = version
+        self._model, self._version = model, version
         self._limits = limits
         self._queue = limits.queue(objective.pace if objective else None)
         self._objective = objective
