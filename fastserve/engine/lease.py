@@ -80,8 +80,7 @@ class Lease:
         self.signature = signature
         self.batching = batching
         self.metadata = metadata
-        self.batcher = batcher
-        self.gate = batcher.gate
+        self.batcher, self.gate = batcher, batcher.gate
         self.validator = validator
         self.meters = meters
         self.config = config
