@@ -12,6 +12,7 @@ import pytest
 import requests
 import tritonclient.http as triton
 from tritonclient.http.auth import BasicAuth
+from tritonclient.utils import InferenceServerException
 
 from fastserve.access.hashes import hash_key, hash_password
 from tests.support import models
@@ -271,6 +272,9 @@ def test_clients_as_they_are(server: ServerProcess) -> None:
     client = triton.InferenceServerClient(f"{server.host}:{server.port}")
     client.register_plugin(BasicAuth("pineapple", PASSWORD))
     assert client.get_model_metadata("m")["name"] == "m"
+    client.unregister_plugin()
+    with pytest.raises(InferenceServerException, match="401"):
+        client.get_model_metadata("m")
     client.close()
     assert fastserve("predict", base, "m", "--data", "[1, 2]", FASTSERVE_API_KEY=RESTRICTED_KEY).returncode == 0
     with_user = f"pineapple:fanatic%3A%20with%20a%20colon@{server.host}:{server.port}"

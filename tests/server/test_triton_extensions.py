@@ -366,14 +366,24 @@ def test_priority_and_timeout(client: triton.InferenceServerClient):
 
 
 def test_ensembles_and_shared_memory_are_refused_as_such(server: ServerProcess, client: triton.InferenceServerClient):
+    placed, wanted = given(), triton.InferRequestedOutput("y")
+    for one in (placed, wanted):
+        one.set_shared_memory("r", 32)
     for call in (
         lambda: client.infer("chain", [given()]),
         lambda: client.get_model_config("chain"),
         client.get_system_shared_memory_status,
+        client.get_cuda_shared_memory_status,
         lambda: client.register_system_shared_memory("r", "/r", 16),
+        lambda: client.register_cuda_shared_memory("r", b"aGFuZGxl", 0, 16),
+        client.unregister_system_shared_memory,
         client.unregister_cuda_shared_memory,
+        lambda: client.infer("four", [placed]),
+        lambda: client.infer("four", [given()], outputs=[wanted]),
     ):
         assert refused(call)[0] == "501"
+    wanted.unset_shared_memory()
+    assert client.infer("four", [given()], outputs=[wanted]).as_numpy("y").shape == X.shape
     assert not client.is_model_ready("chain")
     status, text = refused(lambda: client.load_model("chain"))
     assert (status, "ensembles are not served" in text) == ("400", True)
@@ -381,13 +391,6 @@ def test_ensembles_and_shared_memory_are_refused_as_such(server: ServerProcess, 
 
 def test_the_server_says_what_it_can(client: triton.InferenceServerClient):
     extensions = client.get_server_metadata()["extensions"]
-    assert {
-        "classification",
-        "model_repository",
-        "model_configuration",
-        "statistics",
-        "schedule_policy",
-        "trace",
-        "logging",
-    } <= set(extensions)
+    told = ("classification", "model_repository", "model_configuration", "statistics", "schedule_policy", "trace")
+    assert {*told, "logging"} <= set(extensions)
     assert not {"system_shared_memory", "cuda_shared_memory", "sequence"} & set(extensions)

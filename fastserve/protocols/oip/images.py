@@ -111,7 +111,7 @@ def decoded(body: bytes, plan: ImagePlan) -> Tensor:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise TooManyPixels(f"{width}x{height}")
-            pixels = image.convert(plan.mode)
+            pixels = _eight_bit(image).convert(plan.mode)
             wanted = (plan.size[1] or width, plan.size[0] or height)
             if wanted != (width, height):
                 pixels = pixels.resize(wanted, Image.Resampling.BILINEAR)
@@ -121,6 +121,15 @@ def decoded(body: bytes, plan: ImagePlan) -> Tensor:
     except _BROKEN as error:
         raise InvalidRequest(f"the image cannot be read: expected a whole file of {', '.join(FORMATS)}") from error
     return found.reshape(*found.shape[:2], -1)
+
+
+def _eight_bit(image: Any) -> Any:
+    """Grey of 16 bits as one of 8: Pillow's own conversion makes white of all that is above 255."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def to_tensor(pixels: Tensor, plan: ImagePlan) -> Tensor:

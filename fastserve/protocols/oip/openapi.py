@@ -219,6 +219,13 @@ def _server() -> Iterator[Operation]:
     )
     yield Operation(
         method="GET",
+        paths=("/v2/docs", "/v2/docs/dataplane.json"),
+        summary="Where this document is",
+        text="As MLServer has it; below `/v2/models/MODEL` too.",
+        answers=(Answer("There.", (), 307, {"Location": "/docs or /openapi.json"}),),
+    )
+    yield Operation(
+        method="GET",
         paths=("/v2/health/live",),
         summary="Is the server alive",
         answers=(Answer("Yes.", (YES,)),),

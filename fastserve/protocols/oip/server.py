@@ -31,6 +31,9 @@ EXTENSIONS = (
 )
 """Clients branch on these names: only what works."""
 
+DOCS = r"/v2(?:/models/[^/]+)?/docs"
+"""Where MLServer has its pages."""
+
 
 class Server:
     """The calls that are about no model."""
@@ -42,6 +45,8 @@ class Server:
         """Health answers HEAD too, for orchestrators. Nothing here tells of any model."""
         calls: list[tuple[str, str, Callable[[Request, Reply], None]]] = [
             ("/v2/?", "read", self.metadata),
+            (DOCS + "/?", "read", self.page),
+            (DOCS + r"/dataplane\.json", "read", self.document),
             ("/v2/health/live/?", "open", self.live),
             ("/v2/health/ready/?", "open", self.ready),
         ]
@@ -55,6 +60,14 @@ class Server:
         """GET /v2."""
         body = ServerMetadata("fastserve", __version__, EXTENSIONS)
         reply.send(Response(200, JSON, msgspec.json.encode(body)))
+
+    def page(self, _: Request, reply: Reply) -> None:
+        """GET /v2/docs: where the page of all calls is."""
+        reply.send(Response(307, [("location", "/docs")], b""))
+
+    def document(self, _: Request, reply: Reply) -> None:
+        """GET /v2/docs/dataplane.json: where the document of all calls is."""
+        reply.send(Response(307, [("location", "/openapi.json")], b""))
 
     def live(self, _: Request, reply: Reply) -> None:
         """GET /v2/health/live: 200 as long as the process answers."""
