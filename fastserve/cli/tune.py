@@ -31,6 +31,7 @@ from fastserve.loadtest.report import machine
 from fastserve.loadtest.slo import Objective
 from fastserve.loadtest.target import LoadTestError
 from fastserve.loadtest.tune import sheet, told
+from fastserve.loadtest.tune.duel import BUDGET_SHARE, TURNS, Turn, duel, seconds_each
 from fastserve.loadtest.tune.halving import search
 from fastserve.loadtest.tune.servers import Servers
 from fastserve.loadtest.tune.space import DEFAULT, Setting, candidates
@@ -82,8 +83,9 @@ DELAY_WITHOUT_LATENCY_NS = 10_000_000
 def command(path: Path, **given: Any) -> None:
     """Serve MODEL with many settings on this machine, drive each, and write the best as a configuration.
 
-    Tried are workers, slots, threads, batch rows and queue delay: all for a moment, the best of them longer. Best is the
-    highest rate that keeps the objectives. Nothing else should run meanwhile. Ctrl-C recommends from what was measured.
+    Tried are workers, slots, threads, batch rows and queue delay: all for a moment, the best of them longer, and what is
+    best in turns with the defaults. Best is the highest rate that keeps the objectives. Nothing else should run meanwhile.
+    Ctrl-C recommends from what was measured.
     """
     if given["html_file"]:
         page.need_plotly()
@@ -117,11 +119,13 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
             timeout_s=30.0,
             watch=lambda _moment: None,
         )
-        tried = tried_within(bench, given, console_for(given["json_file"]))
-    best, default = told.recommended(tried)
+        console = console_for(given["json_file"])
+        tried = tried_within(bench, given, console)
+        turns = beside_defaults(bench, tried, given, console)
+    best, default = told.recommended(tried, turns)
     wanted = [objective.text for objective in given["slo"]]
     count = len({outcome.setting for outcomes in tried for outcome in outcomes})
-    about = told.reasons(best, default, wanted, machine(), count)
+    about = told.reasons(best, default, wanted, machine(), count, turns)
     return Tuning(
         started=started.isoformat(timespec="seconds"),
         path=str(path),
@@ -137,6 +141,7 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
         met=best.rate > 0,
         configuration=configuration(model, best.setting, about),
         rounds=tried,
+        turns=turns,
     )
 
 
@@ -159,13 +164,32 @@ def tried_within(bench: Bench, given: dict[str, Any], console: Console) -> list[
             return outcome.score
 
         start(bench.servers)  # once: the others change its settings
-        left_ns = given["budget"] - round((time.monotonic() - started) * SECOND_NS)
+        left_ns = round(given["budget"] * (1 - BUDGET_SHARE) - (time.monotonic() - started) * SECOND_NS)
         try:
             search(settings, measure, budget_ns=left_ns, first_s=FIRST_S, clock=monotonic_ns)
         except KeyboardInterrupt:
             if not done:
                 raise
     return by_rounds(done)
+
+
+def beside_defaults(bench: Bench, rounds: list[list[Outcome]], given: dict[str, Any], console: Console) -> list[Turn]:
+    """Turns of what looks best and the defaults; none where those look best, or Ctrl-C came."""
+    best, _ = told.recommended(rounds)
+    if best.setting == DEFAULT or best.rate == 0:
+        return []
+    with bar(console) as progress:
+        task = progress.add_task(f"{best.setting.text()} beside the defaults", total=2 * TURNS, told="")
+
+        def measure(setting: Setting, seconds: float) -> Outcome:
+            outcome = bench.measure(setting, seconds)
+            progress.update(task, advance=1, told=f"{setting.text()}: {outcome.rate:,.0f}/s")
+            return outcome
+
+        try:
+            return duel(best.setting, measure, seconds_each(given["budget"] / SECOND_NS))
+        except KeyboardInterrupt:
+            return []
 
 
 def start(servers: Servers) -> None:

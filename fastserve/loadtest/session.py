@@ -15,11 +15,8 @@ from fastserve.loadtest.bodies import Sent
 from fastserve.loadtest.drive import Level, Watch, drive
 from fastserve.loadtest.report import Report, Request, Run, Sweep, machine, run_of
 from fastserve.loadtest.slo import Objective
-from fastserve.loadtest.sweep import RateSearch
+from fastserve.loadtest.sweep import RateSearch, kept_up
 from fastserve.loadtest.target import LoadTestError, NotYet, Target
-
-SWEEP_LATE_SHARE = 0.95
-"""A rate of which less was answered was not kept up with, whatever the percentiles say."""
 
 SWEEP_CONNECTIONS = 256
 
@@ -182,7 +179,7 @@ class Session:
         connections = max(closed.connections, SWEEP_CONNECTIONS)
         while not self.interrupted and (rate := search.next_rate()) is not None:
             run = self.run(replace(closed, rate=rate, connections=connections))
-            search.tell(rate, run.met and run.per_s >= rate * SWEEP_LATE_SHARE)
+            search.tell(rate, run.met and kept_up(run))
         self.sweep = Sweep(highest_rate=search.highest_met, tried=[trial.rate for trial in search.trials])
 
     def report(self) -> Report:

@@ -4,8 +4,24 @@ import math
 
 from msgspec import Struct
 
+from fastserve.loadtest.report import Run
+
+KEPT_UP_SHARE = 0.95
+"""Where less of what was sent was answered meanwhile, the server fell behind, whatever the percentiles say."""
+
 LOWEST_SHARE = 0.01
 """Of what a closed loop reached: rates below are not tried."""
+
+
+def kept_up(run: Run) -> bool:
+    """Whether answers came as fast as requests did.
+
+    Beside how many came, not beside the rate: chance has a short level send fewer or more. What was on its way at the end
+    of it is no delay: as many as come in the usual latency.
+    """
+    assert run.rate is not None
+    on_their_way = run.rate * run.latency_ms.p50 * 1e-3
+    return run.per_s * run.seconds + on_their_way >= run.requests * KEPT_UP_SHARE
 
 
 class Trial(Struct, frozen=True):

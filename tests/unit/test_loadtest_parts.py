@@ -17,6 +17,7 @@ from fastserve.loadtest.drive import Level, Measured
 from fastserve.loadtest.report import Report, Request, machine, run_of
 from fastserve.loadtest.slo import parse_objectives
 from fastserve.loadtest.specs import InputSpec
+from fastserve.loadtest.sweep import kept_up
 from fastserve.loadtest.target import LoadTestError, Target
 
 X = InputSpec("x", "FP32", (-1, 2), ("rows", ""))
@@ -192,6 +193,27 @@ def report(**more: Any) -> Report:
         started="now", url="http://<h>", seed=0, machine=machine(), objectives=["p50=5ms"], runs=[run], sweep=None, met=False,
         request=Request(protocol="v2", path="/p", model="<m>", rows=2, bodies=1, mean_bytes=10.0),
     )  # fmt: skip
+
+
+KEEPING_UP = [
+    # rate, answered a second in two seconds, requests, their usual latency, whether it kept up
+    (100.0, 98.0, 200, 1_000_000, True),
+    (100.0, 80.0, 160, 1_000_000, True),  # by chance so few came, and all were answered
+    (100.0, 90.0, 200, 1_000_000, False),
+    (10.0, 8.0, 20, 400_000_000, True),  # four are always on their way
+    (10.0, 4.0, 20, 400_000_000, False),
+]
+
+
+@pytest.mark.parametrize(("rate", "per_s", "requests", "latency_ns", "expected"), KEEPING_UP)
+def test_a_server_keeps_up_where_answers_come_as_fast_as_requests(
+    rate: float, per_s: float, requests: int, latency_ns: int, expected: bool
+) -> None:
+    latency = HdrHistogram()
+    latency.record(latency_ns)
+    level = Level(connections=4, rate=rate)
+    told = measured(level=level, per_s=per_s, statuses={200: requests}, failures={}, latency=latency)
+    assert kept_up(run_of(told, 1, None, ())) is expected
 
 
 def test_a_run_is_told() -> None:

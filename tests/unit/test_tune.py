@@ -13,6 +13,7 @@ from fastserve.loadtest.report import Machine
 from fastserve.loadtest.slo import Verdict
 from fastserve.loadtest.target import LoadTestError
 from fastserve.loadtest.tune import told
+from fastserve.loadtest.tune.duel import Turn, duel, seconds_each
 from fastserve.loadtest.tune.halving import KEPT, affordable, cost_s, search, sizes
 from fastserve.loadtest.tune.space import DEFAULT, Setting, candidates
 from fastserve.loadtest.tune.trial import Outcome, chosen, hopeless
@@ -116,6 +117,44 @@ def test_what_is_clearly_better_than_the_defaults_is_recommended() -> None:
     assert (best.setting, default.setting) == (Setting(slots=1), DEFAULT)
     best, _ = told.recommended([[outcome(103, slots=1), outcome(100)]])
     assert best.setting == DEFAULT
+
+
+def turns(*rates: tuple[float, float]) -> list[Turn]:
+    return [Turn(default=outcome(default), best=outcome(best, slots=1)) for default, best in rates]
+
+
+DUELS = [
+    (turns((100, 130), (110, 120), (100, 140)), 130, 100, ["Measured in turns with the defaults: 1.30x, 1.09x, 1.40x."]),
+    (turns((0, 130), (0, 120), (0, 140)), 130, 0, ["they did not meet it, they did not meet it, they did not meet it"]),
+    (turns((100, 130), (110, 105), (100, 140)), 100, 100, ["slots 1 looked better, but was not each time"]),
+    (turns((100, 102), (100, 103), (100, 101)), 100, 100, ["slots 1 looked better, but was not each time"]),
+    (turns((100, 200), (150, 210), (90, 190)), 200, 100, ["Measured in turns", "90 to 150 requests/s in these turns", "quiet"]),
+    (turns((0, 200), (150, 210), (90, 190)), 200, 90, ["Measured in turns", "0 to 150 requests/s in these turns", "quiet"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fought", "best_rate", "default_rate", "said"), DUELS)
+def test_what_looks_better_must_be_so_in_every_turn_beside_the_defaults(
+    fought: list[Turn], best_rate: float, default_rate: float, said: list[str]
+) -> None:
+    best, default = told.recommended([[outcome(900, slots=1), outcome(100)]], fought)
+    assert (best.rate, default.rate) == (best_rate, default_rate)
+    lines = told.reasons(best, default, ["p99=5ms"], MACHINE, 3, fought)
+    assert len(lines) == 3 + len(said)
+    assert all(one in line for one, line in zip(said, lines[3:], strict=True))
+
+
+def test_who_goes_first_changes_from_turn_to_turn() -> None:
+    asked: list[Setting] = []
+
+    def measure(setting: Setting, seconds: float) -> Outcome:
+        asked.append(setting)
+        return outcome(1.0, seconds=seconds, **setting.changes())
+
+    fought = duel(Setting(slots=1), measure, seconds_each(24.0))
+    assert [one == DEFAULT for one in asked] == [True, False, False, True, True, False]
+    assert all((turn.default.setting, turn.best.setting) == (DEFAULT, Setting(slots=1)) for turn in fought)
+    assert sum(turn.best.seconds + turn.default.seconds for turn in fought) <= 6.0
 
 
 def test_the_longest_round_that_has_the_defaults_counts() -> None:

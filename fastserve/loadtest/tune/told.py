@@ -6,17 +6,17 @@ from msgspec import Struct
 
 from fastserve import __version__
 from fastserve.loadtest.report import Machine
+from fastserve.loadtest.tune.duel import WORTH_IT, Turn, confirmed, usual
+from fastserve.loadtest.tune.duel import told as duel_told
 from fastserve.loadtest.tune.space import DEFAULT, Setting
 from fastserve.loadtest.tune.trial import Outcome
-
-WORTH_IT = 1.05
-"""A setting that is no better than the defaults by this much is not recommended: the difference may be noise."""
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
     """What --json writes. `met`: whether the recommended setting met the objectives at any level.
 
-    `rounds`: every candidate of every round, best first; later rounds are longer, and count.
+    `rounds`: every candidate of every round, best first; later rounds are longer, and count. `turns`: the best of them
+    beside the defaults; none where nothing looked better.
     """
 
     format: int = 1
@@ -35,10 +35,14 @@ class Tuning(Struct, frozen=True, kw_only=True):
     met: bool
     configuration: str
     rounds: list[list[Outcome]]
+    turns: list[Turn] = []
 
 
-def recommended(rounds: Sequence[Sequence[Outcome]]) -> tuple[Outcome, Outcome]:
-    """The outcome to follow, and that of the defaults beside it: of the last round that has both, measured alike."""
+def recommended(rounds: Sequence[Sequence[Outcome]], turns: Sequence[Turn] = ()) -> tuple[Outcome, Outcome]:
+    """The outcome to follow, and that of the defaults beside it: of the turns, else of the last round that has both."""
+    if turns:
+        default = usual([turn.default for turn in turns])
+        return (usual([turn.best for turn in turns]) if confirmed(turns) else default), default
     last = next((one for one in reversed(rounds) if _default_of(one) is not None and len(one) > 1), rounds[0])
     default = _default_of(last) or last[0]
     best = last[0]
@@ -51,7 +55,14 @@ def _default_of(outcomes: Sequence[Outcome]) -> Outcome | None:
     return next((outcome for outcome in outcomes if outcome.setting == DEFAULT), None)
 
 
-def reasons(best: Outcome, default: Outcome, objectives: Sequence[str], machine: Machine, tried: int) -> list[str]:
+def reasons(
+    best: Outcome,
+    default: Outcome,
+    objectives: Sequence[str],
+    machine: Machine,
+    tried: int,
+    turns: Sequence[Turn] = (),
+) -> list[str]:
     """Why, as comments in the file."""
     wanted = ", ".join(objectives)
     settings = "one setting" if tried == 1 else f"{tried} settings"
@@ -69,4 +80,4 @@ def reasons(best: Outcome, default: Outcome, objectives: Sequence[str], machine:
         lines.append(f"The defaults reached {default.rate:,.0f} requests/s: {best.rate / default.rate:.2f}x.")
     else:
         lines.append("The defaults did not meet it.")
-    return lines
+    return [*lines, *(duel_told(turns) if turns else ())]
