@@ -10,7 +10,7 @@ from statistics import median
 from bench.load import budget as budgets
 from bench.load import open_loop, results
 from bench.load.cells import CELLS, Cell
-from bench.load.machine import CORES, DISTURBED_SHARE, Moment
+from bench.load.machine import CORES, Moment
 from bench.load.open_loop import Standing
 from bench.load.results import Measured
 from bench.load.servers import ROOT
@@ -19,6 +19,7 @@ from bench.micro.goals import GOALS, MODELS, OURS, Goal, request_group
 from bench.micro.timings import Micro, Spent, budget, request_groups
 from bench.tables import NOTHING, Row, figure, table, time
 from bench.under_load import middle, under_load
+from fastserve.loadtest.neighbours import DISTURBED_SHARE
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "bench" / "README.md"

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fastserve.loadtest.neighbours import DISTURBED_SHARE, busy_s
+
 PACKAGES = ("granian", "uvloop", "onnxruntime", "numpy", "msgspec", "orjson", "pysimdjson", "fastapi", "uvicorn")
 CORES = 2
 """All figures are for two cores, generator included; on a larger machine everything is kept on two of them."""
-
-DISTURBED_SHARE = 0.1
-"""Of the CPU time: where others took more, a figure is marked."""
 
 LOOK_S = 0.1
 
@@ -80,18 +79,6 @@ def now() -> Moment:
 def keep_to_two_cores() -> None:
     """This process and all that it starts."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-
-
-def busy_s() -> float:
-    """CPU time, since the machine started, of everything that ran on our cores, the host's share of them included."""
-    total = 0
-    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-    for line in Path("/proc/stat").read_text().splitlines():
-        fields = line.split()
-        if fields[0] in ours:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
-            total += user + nice + system + irq + softirq + steal
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 class Patience:

@@ -15,6 +15,7 @@ from bench.load import machine
 from bench.load.machine import Machine, Moment
 from bench.load.servers import ROOT, Server
 from fastserve.loadtest.drive import SECOND_NS, Level, Measured, drive
+from fastserve.loadtest.neighbours import busy_s
 from fastserve.loadtest.session import Inputs, prepare
 from fastserve.loadtest.target import Target, find
 from tests.support import models
@@ -131,10 +132,10 @@ class Driven:
             duration_ns=round(seconds * SECOND_NS),
             warmup_ns=round(warmup_s * SECOND_NS),
         )
-        busy, ours = machine.busy_s(), self._cpu_s()
+        busy, ours = busy_s(), self._cpu_s()
         done = self._drive(level)
         spent = self._cpu_s() - ours
-        others = max(0.0, (machine.busy_s() - busy - spent) / ((seconds + warmup_s) * machine.CORES))
+        others = max(0.0, (busy_s() - busy - spent) / ((seconds + warmup_s) * machine.CORES))
         told = told_of(name, done, self._slo_ms, others)
         print(
             f"{name} at {rate:,.0f}/s: {told.goodput_per_s:,.1f}/s in time, p99 {told.p99_ms:,.0f} ms, refused"

@@ -22,6 +22,7 @@ from bench.load.contenders import FASTSERVE, server
 from bench.load.servers import HOST, ROOT, Server
 from bench.load.workload import HTTP_OK, Workload
 from bench.load.wrk import Drive, Figures
+from fastserve.loadtest.neighbours import DISTURBED_SHARE, busy_s
 from tests.support import models
 
 RESULTS = ROOT / "bench" / "results" / "reload.json"
@@ -81,13 +82,13 @@ def _round(
 
 
 def _turn(served: Server, tiny: Workload, file: Path | None, seconds: float) -> Turn:
-    busy, ours = machine.busy_s(), served.cpu_s() + wrk.generators_cpu_s()
+    busy, ours = busy_s(), served.cpu_s() + wrk.generators_cpu_s()
     with _swapping(served, file) as swaps:
         drive = Drive(served.url(tiny.path), tiny.body_file, {}, connections=CONNECTIONS, seconds=seconds)
         figures = drive.figures()
     spent = served.cpu_s() + wrk.generators_cpu_s() - ours
-    figures.others_cpu = max(0.0, (machine.busy_s() - busy - spent) / (seconds * machine.CORES))
-    figures.disturbed = figures.others_cpu > machine.DISTURBED_SHARE
+    figures.others_cpu = max(0.0, (busy_s() - busy - spent) / (seconds * machine.CORES))
+    figures.disturbed = figures.others_cpu > DISTURBED_SHARE
     return Turn(**msgspec.structs.asdict(figures), swaps=len(swaps))
 
 

@@ -19,6 +19,7 @@ from bench.load.results import Measured, Round
 from bench.load.servers import ROOT, Driven
 from bench.load.workload import Workload
 from bench.load.wrk import Drive, Figures
+from fastserve.loadtest.neighbours import DISTURBED_SHARE, busy_s
 
 WARM_UP_S = 1.0
 BESIDE_LEAD_S = 0.5
@@ -75,7 +76,7 @@ class Stage:
                 done.figures[name] = _store(STORES[name], self._seconds)
             else:
                 self._drive(name, done)
-            done.figures[name].disturbed = done.figures[name].others_cpu > machine.DISTURBED_SHARE
+            done.figures[name].disturbed = done.figures[name].others_cpu > DISTURBED_SHARE
         return done
 
     def _drive_one(self, served: Driven, workload: Workload, seconds: float) -> Drive:
@@ -84,7 +85,7 @@ class Stage:
 
     def _drive(self, name: str, done: Round) -> None:
         served = self._servers[name]
-        busy, ours = machine.busy_s(), served.cpu_s() + wrk.generators_cpu_s()
+        busy, ours = busy_s(), served.cpu_s() + wrk.generators_cpu_s()
         cpu_s, started = served.cpu_s(), time.monotonic()
         beside = None
         if self._beside is not None:
@@ -96,7 +97,7 @@ class Stage:
         figures.cpu_us = (served.cpu_s() - cpu_s) / max(1, figures.answers) * 1e6
         spent = served.cpu_s() + wrk.generators_cpu_s() - ours
         available = (time.monotonic() - started) * machine.CORES
-        figures.others_cpu = max(0.0, (machine.busy_s() - busy - spent) / available)
+        figures.others_cpu = max(0.0, (busy_s() - busy - spent) / available)
 
 
 def measure(
@@ -137,13 +138,13 @@ def _stage(
 
 def _raw(workload: Workload, seconds: float) -> tuple[Figures, str]:
     """onnxruntime's best setting, and which one it was."""
-    busy, ours, started = machine.busy_s(), wrk.generators_cpu_s(), time.monotonic()
+    busy, ours, started = busy_s(), wrk.generators_cpu_s(), time.monotonic()
     command = [sys.executable, "-m", "bench.load.raw_ort", str(workload.model_file), str(seconds / RAW_SHARE)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=RAW_LIMIT_S)
     settings = msgspec.json.decode(told.stdout, type=dict[str, dict[str, float]])
     best = max(settings, key=lambda name: settings[name]["rows_per_s"])
     figures = settings[best]
-    spent = machine.busy_s() - busy - (wrk.generators_cpu_s() - ours)
+    spent = busy_s() - busy - (wrk.generators_cpu_s() - ours)
     row_us = 1e6 / figures["rows_per_s"]
     return Figures(
         answers=round(figures["rows_per_s"] * seconds / RAW_SHARE),
@@ -160,11 +161,11 @@ def _raw(workload: Workload, seconds: float) -> tuple[Figures, str]:
 
 def _store(kind: str, seconds: float) -> Figures:
     """A store without a server."""
-    busy, ours, started = machine.busy_s(), wrk.generators_cpu_s(), time.monotonic()
+    busy, ours, started = busy_s(), wrk.generators_cpu_s(), time.monotonic()
     command = [sys.executable, "-m", "bench.load.stores", kind, str(seconds)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=RAW_LIMIT_S)
     figures = msgspec.json.decode(told.stdout, type=Figures)
-    spent = machine.busy_s() - busy - (wrk.generators_cpu_s() - ours)
+    spent = busy_s() - busy - (wrk.generators_cpu_s() - ours)
     figures.others_cpu = max(0.0, spent / ((time.monotonic() - started) * machine.CORES))
     return figures
 

@@ -32,7 +32,7 @@ class Figures(Struct, kw_only=True):
     others_cpu: float = 0.0
     """Share of the machine's CPU time that went to neither server nor generator: how disturbed the figures are."""
     disturbed: bool = False
-    """Whether that was too much; see `machine.DISTURBED_SHARE`."""
+    """Whether that was too much; see `DISTURBED_SHARE`."""
 
 
 class Told(Struct):

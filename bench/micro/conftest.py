@@ -11,6 +11,7 @@ import pytest
 
 from bench.load import machine
 from bench.micro.goals import CONTENDER, TURN
+from fastserve.loadtest.neighbours import busy_s
 
 TURNS = 5
 KEPT = ("group", "extra_info")
@@ -21,11 +22,11 @@ class Quiet:
     """How busy others were since it was made."""
 
     def __init__(self) -> None:
-        self._busy, self._ours, self._started = machine.busy_s(), time.process_time(), time.monotonic()
+        self._busy, self._ours, self._started = busy_s(), time.process_time(), time.monotonic()
 
     def others_cpu(self) -> float:
         """Their share of the CPU time."""
-        others = machine.busy_s() - self._busy - (time.process_time() - self._ours)
+        others = busy_s() - self._busy - (time.process_time() - self._ours)
         return max(0.0, others / ((time.monotonic() - self._started) * machine.CORES))
 
 

@@ -21,6 +21,7 @@ from bench.joined_log import keep, repeated, template
 from bench.load import machine, open_loop
 from bench.load.open_loop import Goal
 from bench.load.servers import ROOT
+from fastserve.loadtest.neighbours import busy_s
 from fastserve.monitor.asking import answer
 from fastserve.monitor.question import DriftQuestion, PerformanceQuestion, convert
 from fastserve.store import columns
@@ -119,9 +120,9 @@ def main() -> None:
             "performance": performance(window="none"),
             "performance, daily": performance(window="1d"),
         }
-        since, busy, ours = time.monotonic(), machine.busy_s(), time.process_time()
+        since, busy, ours = time.monotonic(), busy_s(), time.process_time()
         rounds = [{name: timed(what) for name, what in asked.items()} for _ in range(given.rounds)]
-        spent = machine.busy_s() - busy - (time.process_time() - ours)
+        spent = busy_s() - busy - (time.process_time() - ours)
         others_cpu = max(0.0, spent / ((time.monotonic() - since) * machine.CORES))
     for name in asked:
         times = median(one[name] / one[PLAIN] for one in rounds)

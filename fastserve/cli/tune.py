@@ -27,6 +27,7 @@ from fastserve.clock import monotonic_ns
 from fastserve.errors import ConfigError
 from fastserve.loadtest import page, specs
 from fastserve.loadtest.drive import SECOND_NS
+from fastserve.loadtest.neighbours import Neighbours
 from fastserve.loadtest.report import machine
 from fastserve.loadtest.slo import Objective
 from fastserve.loadtest.target import LoadTestError
@@ -107,7 +108,7 @@ def command(path: Path, **given: Any) -> None:
 def tune(path: Path, given: dict[str, Any]) -> Tuning:
     """Measure, and decide. Raises LoadTestError where not even the defaults could be measured."""
     started = datetime.datetime.now(datetime.UTC)
-    begun = time.monotonic()
+    begun, neighbours = time.monotonic(), Neighbours()
     model = chosen(path, given["model"])
     levels = given["concurrency"] or DEFAULT_LEVELS
     with Servers(model) as servers:
@@ -122,10 +123,11 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
         console = console_for(given["json_file"])
         tried = tried_within(bench, given, console)
         turns = beside_defaults(bench, tried, given, console)
+    others_cpu = neighbours.share()
     best, default = told.recommended(tried, turns)
     wanted = [objective.text for objective in given["slo"]]
     count = len({outcome.setting for outcomes in tried for outcome in outcomes})
-    about = told.reasons(best, default, wanted, machine(), count, turns)
+    about = told.reasons(best, default, wanted, machine(), count, turns, others_cpu)
     return Tuning(
         started=started.isoformat(timespec="seconds"),
         path=str(path),
@@ -142,6 +144,7 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
         configuration=configuration(model, best.setting, about),
         rounds=tried,
         turns=turns,
+        others_cpu=others_cpu,
     )
 
 

@@ -20,7 +20,7 @@ WORTH_IT = 1.05
 """A setting that is no better than the defaults by this much is not recommended."""
 
 NOISY = 1.25
-"""Where the defaults' own rates differ by more, something else uses the machine."""
+"""Where the defaults' own rates differ by more, it is said."""
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -78,6 +78,5 @@ def told(turns: Sequence[Turn]) -> list[str]:
     rates = [turn.default.rate for turn in turns]
     if max(rates) > NOISY * min(rates):
         span = f"{min(rates):,.0f} to {max(rates):,.0f} requests/s"
-        lines.append(f"The defaults alone reached {span} in these turns: something else uses this machine, so all of")
-        lines.append("this is less certain. Again when it is quiet?")
+        lines.append(f"The defaults alone reached {span} in these turns: this machine is not the same all the time.")
     return lines

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from fastserve import __version__
+from fastserve.loadtest.neighbours import DISTURBED_SHARE
 from fastserve.loadtest.report import Machine
 from fastserve.loadtest.tune.duel import WORTH_IT, Turn, confirmed, usual
 from fastserve.loadtest.tune.duel import told as duel_told
@@ -16,7 +17,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     """What --json writes. `met`: whether the recommended setting met the objectives at any level.
 
     `rounds`: every candidate of every round, best first; later rounds are longer, and count. `turns`: the best of them
-    beside the defaults; none where nothing looked better.
+    beside the defaults; none where nothing looked better. `others_cpu`: others' part of the CPUs meanwhile, 0 to 1.
     """
 
     format: int = 1
@@ -36,6 +37,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     configuration: str
     rounds: list[list[Outcome]]
     turns: list[Turn] = []
+    others_cpu: float = 0.0
 
 
 def recommended(rounds: Sequence[Sequence[Outcome]], turns: Sequence[Turn] = ()) -> tuple[Outcome, Outcome]:
@@ -62,6 +64,7 @@ def reasons(
     machine: Machine,
     tried: int,
     turns: Sequence[Turn] = (),
+    others_cpu: float = 0.0,
 ) -> list[str]:
     """Why, as comments in the file."""
     wanted = ", ".join(objectives)
@@ -80,4 +83,8 @@ def reasons(
         lines.append(f"The defaults reached {default.rate:,.0f} requests/s: {best.rate / default.rate:.2f}x.")
     else:
         lines.append("The defaults did not meet it.")
-    return [*lines, *(duel_told(turns) if turns else ())]
+    if turns:
+        lines += duel_told(turns)
+    if others_cpu > DISTURBED_SHARE:
+        lines.append(f"Others used {others_cpu:.0%} of the CPUs meanwhile, so all of this is less certain.")
+    return lines
