@@ -39,6 +39,7 @@ from fastserve.loadtest.tune.space import DEFAULT, Setting, candidates
 from fastserve.loadtest.tune.told import Tuning
 from fastserve.loadtest.tune.trial import Bench, Outcome, chosen
 from fastserve.loadtest.tune.written import configuration
+from fastserve.repository.layout import ModelFiles
 
 EXAMPLES = """
 \b
@@ -111,18 +112,7 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
     begun, neighbours = time.monotonic(), Neighbours()
     model = chosen(path, given["model"])
     levels = given["concurrency"] or DEFAULT_LEVELS
-    with Servers(model) as servers:
-        bench = Bench(
-            servers=servers,
-            inputs=inputs_of(given, model=model.name),
-            objectives=given["slo"],
-            levels=tuple(sorted(levels)),
-            timeout_s=30.0,
-            watch=lambda _moment: None,
-        )
-        console = console_for(given["json_file"])
-        tried = tried_within(bench, given, console)
-        turns = beside_defaults(bench, tried, given, console)
+    tried, turns = measured(model, levels, given)
     others_cpu = neighbours.share()
     best, default = told.recommended(tried, turns)
     wanted = [objective.text for objective in given["slo"]]
@@ -146,6 +136,24 @@ def tune(path: Path, given: dict[str, Any]) -> Tuning:
         turns=turns,
         others_cpu=others_cpu,
     )
+
+
+def measured(
+    model: ModelFiles, levels: tuple[int, ...], given: dict[str, Any]
+) -> tuple[list[list[Outcome]], list[Turn]]:
+    """The search, and the best of it beside the defaults. Raises LoadTestError."""
+    with Servers(model) as servers:
+        bench = Bench(
+            servers=servers,
+            inputs=inputs_of(given, model=model.name),
+            objectives=given["slo"],
+            levels=tuple(sorted(levels)),
+            timeout_s=30.0,
+            watch=lambda _moment: None,
+        )
+        console = console_for(given["json_file"])
+        tried = tried_within(bench, given, console)
+        return tried, beside_defaults(bench, tried, given, console)
 
 
 def tried_within(bench: Bench, given: dict[str, Any], console: Console) -> list[list[Outcome]]:
