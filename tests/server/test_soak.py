@@ -28,7 +28,9 @@ def sample(at_s: float, memory_mb: float, descriptors: int = 50, threads: int = 
 def test_what_grows_is_seen():
     growing = [sample(s, 100 + s / 360, descriptors=50 + s // 10, threads=20 + s // 60) for s in range(600)]
     assert slope_per_hour(growing) == pytest.approx(10)
-    assert from_to(growing, "descriptors") == (89, 109)
+    assert from_to(growing, "descriptors") == (85, 105)
+    busy_at_times = [sample(s, 100, threads=34 if s % 200 in (0, 1, 2) else 25) for s in range(600)]
+    assert from_to(busy_at_times, "threads") == (25, 25)
     assert slope_per_hour([sample(s, 100 + min(s, 50.0)) for s in range(600)]) == pytest.approx(0)
     slower = [(float(i), 0.001 if i < 900 else 0.005) for i in range(1000)]
     assert p99_ms(slower) == pytest.approx((1.0, 5.0))
