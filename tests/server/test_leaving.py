@@ -46,6 +46,7 @@ def test_clients_that_leave_at_every_stage_leave_nothing_behind(server: ServerPr
         while made.gone < LEAVERS:
             leave(made, LEAVERS // 20)
             memory.append(at_rest(server, before.descriptors + 4).memory_mb)
+            print(f"{made.gone} left, {memory[-1]:.0f} MB", flush=True)
         after = at_rest(server, before.descriptors)
     assert after.threads <= before.threads + 2
     with wire(server) as one:

@@ -136,6 +136,10 @@ class Shared:
             if not data:
                 raise ConnectionError("the connection ended")
             for event in self._h2.receive_data(data):
+                if isinstance(
+                    event, DataReceived
+                ):  # of the connection's; a stream that nobody reads on stays where it is
+                    self._h2.increment_flow_control_window(event.flow_controlled_length)
                 if not isinstance(event, WindowUpdated):
                     self._events.setdefault(getattr(event, "stream_id", 0) or 0, []).append(event)
             self._flush()
