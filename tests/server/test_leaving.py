@@ -11,7 +11,7 @@ import pytest
 
 from tests.soak.leaving import Visits, make_folder, visits
 from tests.soak.watch import Sample, look
-from tests.support.served import counted, wire
+from tests.support.served import counted, wire, workers_of
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 
@@ -41,13 +41,14 @@ def at_rest(server: ServerProcess, descriptors: int) -> Sample:
 def test_clients_that_leave_at_every_stage_leave_nothing_behind(server: ServerProcess):
     with visits(server) as made:
         made.round()  # what is had once: threads, arenas, the first sizes of buffers
-        before = look(server.process.pid, 0)
+        before, workers = look(server.process.pid, 0), workers_of(server)
         memory = [at_rest(server, before.descriptors).memory_mb]
         while made.gone < LEAVERS:
             leave(made, LEAVERS // 20)
             memory.append(at_rest(server, before.descriptors + 4).memory_mb)
             print(f"{made.gone} left, {memory[-1]:.0f} MB", flush=True)
         after = at_rest(server, before.descriptors)
+    assert workers_of(server) == workers
     assert after.threads <= before.threads + 2
     with wire(server) as one:
         assert counted(one, "fastserve_queue_rows{") == 0

@@ -274,11 +274,19 @@ class Visits:
         return holder
 
     def _decoded(self) -> float:
-        return counted(self._watch, "fastserve_stage_seconds_count{", 'model="patient"', 'stage="decode"')
+        return self._counted("fastserve_stage_seconds_count{", 'model="patient"', 'stage="decode"')
+
+    def _counted(self, *parts: str) -> float:
+        try:
+            return counted(self._watch, *parts)
+        except OSError:  # the machine has kept us waiting for longer than a connection may be silent
+            self._watch.close()
+            self._watch = Wire((self.server.host, self.server.port))
+            return counted(self._watch, *parts)
 
     def _until_queued(self, rows: int) -> None:
         deadline = time.monotonic() + WITHIN_S
-        while (found := counted(self._watch, 'fastserve_queue_rows{model="patient"}')) != rows:
+        while (found := self._counted('fastserve_queue_rows{model="patient"}')) != rows:
             assert time.monotonic() < deadline, f"{found} rows wait, not {rows}"
 
     def close(self) -> None:
