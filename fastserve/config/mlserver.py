@@ -3,6 +3,7 @@
 Thread: the repository's.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _UNAPPLIED_PARAMETERS = {
     "inference_pool_gid": "see --workers",
     "extra": "no Python of the model's runs",
 }
+_UNAPPLIED_TENSOR = {"tags": "a content type says what a tensor means"}
 
 
 class _TensorParameters(Struct):
@@ -134,13 +136,19 @@ def _version(path: Path, version: str | int | None, notes: list[str]) -> tuple[i
 
 
 def _unapplied(path: Path, text: str, raw: dict[str, Any]) -> list[str]:
-    notes = []
-    for name in raw:
-        if name not in _Settings.__struct_fields__:
-            notes.append(_note(path, text, name, name, _UNAPPLIED.get(name, "unknown")))
-    for name in raw.get("parameters") or {}:
-        if name not in _Parameters.__struct_fields__:
-            notes.append(_note(path, text, f"parameters.{name}", name, _UNAPPLIED_PARAMETERS.get(name, "unknown")))
+    notes: list[str] = []
+
+    def look(kind: type[Struct], said: dict[str, Any] | None, where: str, reasons: Mapping[str, str]) -> None:
+        for name in said or {}:
+            if name not in kind.__struct_fields__:
+                notes.append(_note(path, text, where + name, name, reasons.get(name, "unknown")))
+
+    look(_Settings, raw, "", _UNAPPLIED)
+    look(_Parameters, raw.get("parameters"), "parameters.", _UNAPPLIED_PARAMETERS)
+    for field_name in ("inputs", "outputs"):
+        for i, tensor in enumerate(raw.get(field_name) or ()):
+            look(_Tensor, tensor, f"{field_name}[{i}].", _UNAPPLIED_TENSOR)
+            look(_TensorParameters, tensor.get("parameters"), f"{field_name}[{i}].parameters.", _UNAPPLIED_TENSOR)
     return notes
 
 

@@ -76,8 +76,11 @@ def test_a_version_without_a_model_is_told_with_what_is_there(server: ServerProc
     convert = "convert it: python -m tf2onnx.convert --saved-model {0}saved/1 --output {0}saved/1/model.onnx"
     found = f"saved/1: no model.onnx; found saved_model.pb; {convert}"
     with wire(server) as one:
-        answer = one.get("/v1/models/saved")
-    assert answer.status == 404
+        answer, v2, ready = (
+            one.get(path) for path in ("/v1/models/saved", "/v2/models/saved", "/v2/models/saved/ready")
+        )
+    assert (answer.status, v2.status, ready.status) == (404, 503, 400)
+    assert msgspec.json.decode(v2.body) == msgspec.json.decode(ready.body) == {"error": found.format("")}
     assert msgspec.json.decode(answer.body) == {
         "error": f"Could not find any versions of model saved: {found.format('')}"
     }

@@ -82,6 +82,15 @@ def test_what_is_not_applied_is_told_with_its_line(tmp_path: Path):
     )
 
 
+def test_what_is_not_applied_of_a_tensor_is_told(tmp_path: Path):
+    tensor = {"name": "x", "tags": ["a"], "parameters": {"content_type": "np", "novelty": 1}}
+    place = f"{tmp_path}/model-settings.json, line 1: outputs[0]"
+    assert read(tmp_path, {"outputs": [tensor]}).notes == (
+        f"{place}.tags is not applied: a content type says what a tensor means",
+        f"{place}.parameters.novelty is not applied: unknown",
+    )
+
+
 MISTAKES = [
     ('{"name": "m",\n}', "model-settings.json, line 2: not JSON: "),
     ("[]", "Expected `object`, got `array`"),

@@ -70,7 +70,8 @@ def find(engine: Engine, params: dict[str, str]) -> Lease:
             raise NotOffered(
                 f"{quoted(model)} is an ensemble: ensembles are not served; call its models one by one"
             ) from error
-        reason = _why_not_ready(engine.status(model), version)
+        lines = engine.status(model)
+        reason = _why_not_ready(lines, version) if lines else engine.found_instead(model)
         if reason:
             raise ModelNotReady(reason) from error
         raise
