@@ -13,6 +13,9 @@ from fastserve.engine.objective import Objective, Waiting
 from fastserve.engine.short import ShortRuns
 from fastserve.errors import Overloaded
 
+AGAIN_SHARE = 64
+"""Of the objective: for so long a refusal is told again without a new prediction, which is far coarser than that."""
+
 
 class Gate:
     """Asks the objective about what waits now."""
@@ -32,6 +35,9 @@ class Gate:
         self._lock = lock
         self._clock = clock
         self._meter = meter
+        self._again_ns = objective.slo_ns // AGAIN_SHARE
+        self._told: tuple[Overloaded | None, int] = None, 0
+        """What was told last, and who came before when is told the same; one value, since any thread may ask."""
 
     def admit(self, ticket: Ticket) -> None:
         """Let it in. Raises Overloaded where it could not be answered in time."""
@@ -44,8 +50,14 @@ class Gate:
         Under overload most requests end here, at a fraction of what reading them and a place in the queue would cost: what
         refusing costs is taken from those that are served. For requests whose runs are not short, and that have no priority.
         """
-        refusal, now = self._asked(max(came_ns), 0)
+        newest_ns = max(came_ns)
+        refusal, until_ns = self._told
+        if newest_ns < until_ns:
+            self._count(came_ns, self._clock())
+            return refusal
+        refusal, now = self._asked(newest_ns, 0)
         if refusal is not None:
+            self._told = refusal, newest_ns + self._again_ns
             self._count(came_ns, now)
         return refusal
 

@@ -72,6 +72,11 @@ class Objective:
         self._lag_ns = 0
         self._meters = meters
 
+    @property
+    def slo_ns(self) -> int:
+        """Within which time requests are to be answered."""
+        return self._rules.slo_ns
+
     def admit(self, ticket: Ticket, queue: Waiting, now_ns: int) -> None:
         """Let the ticket in, and set when it leaves the queue unrun. Raises Overloaded where it could not be done in time.
 

@@ -37,6 +37,8 @@ class Lanes:
         self._site = site
         self._asked_ns: dict[str, int] = {}
         self._cleared = 0
+        self._refused: tuple[str, FastServeError | None, Response | None] = "", None, None
+        """What was told last, and as what, by which protocol: under overload the same is told to many."""
 
     def ask(self, path: str, make: Callable[[Request], Lane | None], request: Request) -> None:
         """A request was answered, or will be: those that come after it may get a lane."""
@@ -79,7 +81,11 @@ class Lanes:
 
     def refuse(self, arrivals: list[Expressed], error: FastServeError) -> list[Expressed]:
         """Tell all of them `error`, which is written once; those that it cannot be sent to as it is."""
-        response = self._site.find("POST", arrivals[0][0].scope.path).protocol.encode_error(error)
+        protocol = self._site.find("POST", arrivals[0][0].scope.path).protocol
+        name, refused, response = self._refused
+        if response is None or refused is not error or name != protocol.name:
+            response = protocol.encode_error(error)
+            self._refused = protocol.name, error, response
         return [arrivals[at] for at in self.send(arrivals, [response] * len(arrivals), error)]
 
     def clear(self) -> None:

@@ -372,6 +372,25 @@ def test_the_gate_counts_those_it_refuses() -> None:
     assert one["inference_stats"]["fail"]["count"] == 2
 
 
+def test_a_refusal_is_told_again_for_a_moment_and_no_longer() -> None:
+    world: Any = World(1)
+    posted = FakeExecutor()
+    world.post = posted.post
+    metrics = Metrics()
+    batcher = timed(world, 10 * MS, MS, 1, 64 * MS, [], metrics)
+    assert batcher.gate is not None
+    waiting = [Ticket(batcher, {"name": name}, 16, 16, None, lambda _: None) for name in "ab"]
+    for one in waiting:
+        batcher.submit(one)
+    told = batcher.gate.refusal([1])
+    assert isinstance(told, Overloaded)
+    for one in waiting:
+        batcher.cancel(one)
+    assert batcher.gate.refusal([MS // 2, MS]) is told
+    assert batcher.gate.refusal([MS + 1]) is None
+    assert 'fastserve_objective_requests_total{model="m",outcome="refused"} 3' in metrics.text().decode()
+
+
 def test_the_batchers_wait_is_told() -> None:
     world: Any = World(1)
     posted = FakeExecutor()
