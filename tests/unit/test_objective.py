@@ -1,6 +1,5 @@
 """Batching by objective under a clock that only moves when told: who is let in, how far a batch grows, what is learned."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -8,17 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.simulate.world import World
-from fastserve._ext.costs import CostTable
 from fastserve._ext.ticket import Ticket
-from fastserve.engine.batcher import Batcher
 from fastserve.engine.cost_line import CostLine
-from fastserve.engine.limits import Limits
-from fastserve.engine.meters import ModelMeters, ObjectiveMeters
+from fastserve.engine.meters import ObjectiveMeters
 from fastserve.engine.objective import PLANNED_SHARE, RUN_SHARE, Objective, Rules
 from fastserve.errors import DeadlineExceeded, FastServeError, Overloaded, QueueFull
 from fastserve.metrics import Metrics
-from fastserve.protocols.oip.statistics import Now, model_stats
-from tests.support.clockwork import FakeExecutor
+from tests.support.objectives import timed
 
 MS = 1_000_000
 SLO_NS = 100 * MS
@@ -259,24 +254,6 @@ def test_outcomes_are_counted() -> None:
 # ---- all together: the batcher in simulated time ---------------------------------------------------------------------
 
 
-class Slot:
-    """Runs take base + row * n, and are written down."""
-
-    def __init__(self, world: World, base_ns: int, row_ns: int, runs: list[Any]) -> None:
-        self._world, self._base_ns, self._row_ns, self._runs = world, base_ns, row_ns, runs
-
-    def run(self, requests: list[dict[str, Any]], rows: list[int]) -> list[dict[str, Any]]:
-        took_ns = self._base_ns + self._row_ns * sum(rows)
-        self._runs.append((self._world.now_ns, took_ns, [request["name"] for request in requests]))
-        self._world.take(took_ns)
-        return [{} for _ in requests]
-
-    def stop(self) -> None:
-        """Nobody does."""
-
-    go_on = stop
-
-
 COMES = st.tuples(
     st.sampled_from([0, 0, 1000, 50_000, 400_000, 3_000_000]),  # ns after the one before
     st.integers(1, 8),  # rows
@@ -332,72 +309,3 @@ def test_no_admitted_request_runs_late_and_no_batch_outgrows_its_earliest_deadli
         if isinstance(told, FastServeError):
             assert isinstance(told, Overloaded | DeadlineExceeded)
             assert name not in ran or name in alone
-
-
-def timed(
-    world: World, base_ns: int, row_ns: int, slots: int, slo_ns: int, runs: list[Any], metrics: Metrics | None = None
-) -> Batcher:
-    metrics = metrics or Metrics()
-    known = [(rows, base_ns + row_ns * rows) for rows in (1, 2, 4, 8, 16)]
-    slot: Any = [Slot(world, base_ns, row_ns, runs) for _ in range(slots + 1)]
-    return Batcher(
-        model="m",
-        version=1,
-        limits=Limits(batchable=True, max_batch_rows=16, max_queue_delay_ns=0, max_queue_rows=1000),
-        runners=slot[1:],
-        short_runner=slot[0],
-        costs=CostTable(),
-        post=world.post,
-        alarm=world,
-        answering=nullcontext,
-        clock=world,
-        run_clock=world,
-        meters=ModelMeters(metrics, "m", 1),
-        objective=Objective(Rules("m", slo_ns, slots, 16, 16), known, ObjectiveMeters(metrics, "m")),
-    )
-
-
-def test_the_gate_counts_those_it_refuses() -> None:
-    world: Any = World(1)
-    world.post = FakeExecutor().post
-    metrics = Metrics()
-    batcher = timed(world, 10 * MS, MS, 1, 60 * MS, [], metrics)
-    assert batcher.gate is not None
-    assert batcher.gate.refusal([1, 1]) is None
-    for name in "ab":
-        batcher.submit(Ticket(batcher, {"name": name}, 16, 16, None, lambda _: None))
-    assert isinstance(batcher.gate.refusal([1, 1]), Overloaded)
-    assert 'fastserve_objective_requests_total{model="m",outcome="refused"} 2' in metrics.text().decode()
-    (one,) = model_stats(metrics.snapshot(), [("m", "1")], Now(1, 10**18))["model_stats"]
-    assert one["inference_stats"]["fail"]["count"] == 2
-
-
-def test_a_refusal_is_told_again_for_a_moment_and_no_longer() -> None:
-    world: Any = World(1)
-    posted = FakeExecutor()
-    world.post = posted.post
-    metrics = Metrics()
-    batcher = timed(world, 10 * MS, MS, 1, 64 * MS, [], metrics)
-    assert batcher.gate is not None
-    waiting = [Ticket(batcher, {"name": name}, 16, 16, None, lambda _: None) for name in "ab"]
-    for one in waiting:
-        batcher.submit(one)
-    told = batcher.gate.refusal([1])
-    assert isinstance(told, Overloaded)
-    for one in waiting:
-        batcher.cancel(one)
-    assert batcher.gate.refusal([MS // 2, MS]) is told
-    assert batcher.gate.refusal([MS + 1]) is None
-    assert 'fastserve_objective_requests_total{model="m",outcome="refused"} 3' in metrics.text().decode()
-
-
-def test_the_batchers_wait_is_told() -> None:
-    world: Any = World(1)
-    posted = FakeExecutor()
-    world.post = posted.post
-    batcher = timed(world, 10 * MS, MS, 1, SLO_NS, [])
-    assert batcher.gate is not None
-    assert batcher.gate.wait_ns == 0
-    batcher.submit(Ticket(batcher, {"name": "a"}, 16, 16, None, lambda _: None))
-    batcher.submit(Ticket(batcher, {"name": "b"}, 16, 16, None, lambda _: None))
-    assert batcher.gate.wait_ns == about(52 * MS)
