@@ -129,6 +129,7 @@ def test_a_table_is_swapped_under_load_and_no_request_fails_or_mixes_two(tmp_pat
         for thread in threads:
             thread.start()
         try:
+            until(lambda: 1 in seen)
             for value in (2, 3, 4):
                 replaced(path, text(value))
                 until(lambda value=value: value in seen)
