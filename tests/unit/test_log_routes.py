@@ -198,6 +198,7 @@ def test_answers_come_as_arrow_where_that_is_asked_for(server: Server) -> None:
         (b'{"sql": 1}', "$.sql"),
         (b'{"sql": "select 1", "max_rows": 0}', "$.max_rows"),
         (b'{"sql": "select 1", "parameters": [[]]}', "$.parameters[0]"),
+        (b'{"sql": "select ?", "parameters": [1180591620717411303424]}', "$.parameters[0]"),
         (b'{"sql": "select 1", "more": 1}', "unknown field `more`"),
         (b'{"sql": "selec 1"}', "selec"),
         (b'{"sql": "select nothing from records"}', "nothing"),
@@ -257,6 +258,7 @@ def test_a_prediction_that_is_logged_again_counts_as_the_settings_say(
             body = {"model_id": "m", "prediction_id": "p", "prediction": {"prediction_label": {"numeric": label}}}
             assert door.send(Sent("POST", "/v1/log", body=json.dumps(body).encode())).status == 200
         (model,) = json.loads(door.send(Sent("GET", "/log/models")).body)["models"]
+        assert model["versions"] == []  # none of them says one
         assert (model["predictions"], model["records"]) == (counted, 3)
         assert json.loads(door.send(Sent("GET", "/log/records/m/p")).body)["prediction"]["label"] == {"numeric": 3.0}
     finally:

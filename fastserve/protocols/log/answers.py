@@ -137,7 +137,8 @@ MODEL_FIELDS = (
 )
 MODELS_SQL = """
 with parts as (
-    select model_id, list(distinct space order by space)[:100] spaces, list(distinct version order by version)[:100] versions,
+    select model_id, list(distinct space order by space)[:100] spaces,
+        coalesce(list(distinct version order by version) filter (version <> ''), [])[:100] versions,
         list(distinct environment order by environment) environments, count(*) records, min(ts) first_ts, max(ts) last_ts
     from records group by model_id
 ), joins as (

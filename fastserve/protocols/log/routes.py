@@ -30,12 +30,15 @@ ARROW = "application/vnd.apache.arrow.stream"
 MAX_SLASHES = 64
 
 
+Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+
 class QueryBody(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of POST /log/query. `model`: ask about one only, which is quicker."""
 
     sql: str
     model: str | None = None
-    parameters: list[str | int | float | bool | None] = []
+    parameters: list[str | Integer | float | bool | None] = []
     max_rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = DEFAULT_ROWS
 
 
