@@ -27,7 +27,7 @@ class Disk:
     def write(self, fd: int, pieces: Sequence[bytes | memoryview], at: int) -> int:
         """All of `pieces` at that offset; where they end. Where it fails some of them may be there."""
         size = sum(map(len, pieces))
-        for data in [b"".join(pieces)] if size <= MOST_AT_ONCE_BYTES else pieces:
+        for data in [b"".join(pieces)] if len(pieces) > 1 and size <= MOST_AT_ONCE_BYTES else pieces:
             view = memoryview(data)
             while view:
                 written = os.pwrite(fd, view, at)
