@@ -1,9 +1,11 @@
 """`make audit`: what a user's installation consists of (SBOM), and which of it is known to be vulnerable.
 
-    python -m tests.audit [--extras all] [--folder build/audit]
+    python -m tests.audit [--extras all] [--folder build/audit] [--database all.zip]
 
 The wheel is installed with its extras into an environment of its own, so that what only tests need is not looked at. Exit 0:
 nothing is known; 1: something is; 2: the database could not be asked, or knows too little of what is installed.
+Without a network: `--database` is OSV's records for PyPI, a zip or a folder; `--installed` a folder of site-packages that is
+there already, of which no SBOM is made.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,25 +22,45 @@ MAX_UNKNOWN = 0.2
 """Of the packages, the part that may be unknown to the database: ours is, and little else should be."""
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Install, list, ask."""
     parser = argparse.ArgumentParser(prog="python -m tests.audit")
     parser.add_argument("--wheel", type=Path, help="default: the one in dist/")
     parser.add_argument("--extras", default="all")
     parser.add_argument("--folder", type=Path, default=Path("build") / "audit")
-    arguments = parser.parse_args()
-    wheel = arguments.wheel or next(iter(sorted(Path("dist").glob("fastserve-*.whl"))))
-    installed, tools = arguments.folder / "installed", arguments.folder / "tools"
-    install(installed, f"{wheel}[{arguments.extras}]")
-    install(tools, "pip-audit", "cyclonedx-bom")
-    sbom = arguments.folder / "sbom.cdx.json"
-    run([tools / "bin" / "cyclonedx-py", "environment", installed / "bin" / "python", "--of", "JSON", "-o", sbom])
-    components = json.loads(sbom.read_text())["components"]
-    print(f"{sbom}: {len(components)} components")
-    asked = run([tools / "bin" / "pip-audit", "--path", site_packages(installed), "--format", "json"], check=False)
-    code, lines = verdict(asked.stdout, asked.stderr)
+    parser.add_argument("--database", type=Path, help="OSV's records: a zip or a folder; default: pip-audit asks")
+    parser.add_argument("--installed", type=Path, help="site-packages to look at, instead of the wheel's")
+    arguments = parser.parse_args(given)
+    packages = arguments.installed or installed_wheel(arguments.wheel, arguments.extras, arguments.folder)
+    told, complaints = ask(packages, arguments.database, arguments.folder / "tools")
+    code, lines = verdict(told, complaints)
     print("\n".join(lines), file=sys.stderr if code else sys.stdout)
     return code
+
+
+def installed_wheel(wheel: Path | None, extras: str, folder: Path) -> Path:
+    """The site-packages of an environment with the wheel and nothing else; its SBOM stands beside it."""
+    found = wheel or next(iter(sorted(Path("dist").glob("fastserve-*.whl"))))
+    environment, tools = folder / "installed", folder / "tools"
+    install(environment, f"{found}[{extras}]")
+    install(tools, "pip-audit", "cyclonedx-bom")
+    sbom = folder / "sbom.cdx.json"
+    run([tools / "bin" / "cyclonedx-py", "environment", environment / "bin" / "python", "--of", "JSON", "-o", sbom])
+    print(f"{sbom}: {len(json.loads(sbom.read_text())['components'])} components")
+    return site_packages(environment)
+
+
+def ask(packages: Path, database: Path | None, tools: Path) -> tuple[str, str]:
+    """What is known of the packages in that folder, as pip-audit writes it; and what went wrong."""
+    if database is None:
+        asked = run([tools / "bin" / "pip-audit", "--path", packages, "--format", "json"], check=False)
+        return asked.stdout, asked.stderr
+    from tests.audit import known  # packaging, which a bare environment need not have
+
+    try:
+        return json.dumps(known.asked(known.installed(packages), database)), ""
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return "", f"{database}: {error}"
 
 
 def verdict(told: str, complaints: str) -> tuple[int, list[str]]:
@@ -46,7 +69,7 @@ def verdict(told: str, complaints: str) -> tuple[int, list[str]]:
         packages: list[dict[str, Any]] = json.loads(told)["dependencies"]
     except (ValueError, KeyError):
         last = complaints.strip().splitlines()[-1:] or ["it said nothing"]
-        return 2, [f"offline? nothing was checked: pip-audit could not ask its database: {last[0][:300]}"]
+        return 2, [f"offline? nothing was checked: the database could not be asked: {last[0][:300]}"]
     unknown = [one["name"] for one in packages if "skip_reason" in one]
     found = [
         f"{one['name']} {one['version']}: {hole['id']} (fixed in {', '.join(hole['fix_versions']) or 'no version yet'})"
