@@ -19,6 +19,11 @@ NEEDED := $(BIN)/python tests/support/needed.py
 SANITIZED := build/sanitized
 MICRO := -m pytest bench/micro -q --benchmark-enable --benchmark-only --benchmark-quiet
 
+# Told before anything is installed or measured.
+ifneq ($(filter bench bench-quick,$(MAKECMDGOALS)),)
+$(if $(shell command -v wrk),,$(error wrk is missing, which drives the servers: apt-get install wrk))
+endif
+
 .PHONY: demo test check format bench bench-quick sanitize sanitized-build fuzz fuzz-sanitized soak audit wheel ext clean
 
 demo: .make/demo

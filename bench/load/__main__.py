@@ -7,7 +7,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench.load import machine, results
+from bench.load import machine, results, wrk
 from bench.load.cells import CELLS
 from bench.load.contenders import CONTENDERS
 from bench.load.results import Measured
@@ -55,6 +55,7 @@ def main() -> None:
     rounds = given.rounds or (1 if given.quick else ROUNDS)
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
     path = QUICK_RESULTS if given.quick else RESULTS
+    wrk.needed()  # before minutes are spent
     machine.keep_to_two_cores()
     with tempfile.TemporaryDirectory(prefix="fastserve-bench-") as folder:
         workloads = {name: Workload(Path(folder), name) for name in WORKLOADS}

@@ -55,10 +55,7 @@ class Drive:
     """One wrk that runs."""
 
     def __init__(self, url: str, body: Path, headers: Mapping[str, str], *, connections: int, seconds: float) -> None:
-        program = shutil.which("wrk")
-        if program is None:
-            raise SystemExit("bench.load needs wrk: apt-get install wrk")
-        command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+        command = [needed(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
         for name, value in headers.items():
             command += ["-H", f"{name}: {value}"]
         command += ["-s", str(SCRIPT), url, "--", str(body)]
@@ -100,7 +97,15 @@ def generators_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def needed() -> str:
+    """Where wrk is. Ends the program where it is not."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise SystemExit("bench.load needs wrk: apt-get install wrk")
+    return program
+
+
 def version() -> str:
     """wrk's own words."""
-    told = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+    told = subprocess.run([needed(), "-v"], capture_output=True, text=True, check=False)
     return (told.stdout or told.stderr).splitlines()[0].split("[")[0].strip()
