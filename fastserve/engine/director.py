@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fastserve.config import AuthConfig, DatasetConfig
-from fastserve.engine.overrides import CONFIG, Overrides, overridden, read_overrides
+from fastserve.engine.overrides import CONFIG, Overrides, overridden, read_overrides, with_versions
 from fastserve.engine.registry import OnDisk
 from fastserve.engine.scheduling import stand_back
 from fastserve.engine.state import Outcome, Settings, State, Told, View, entries_of, index_of
@@ -294,7 +294,8 @@ class Director:
         if FILES in overrides:
             uploaded, found = self._take(name, Path(overrides[FILES]) / model, overrides[CONFIG])
         else:
-            found = read_overrides(overrides, self._on_disk(name))  # before anything is changed
+            disk = self._on_disk(name)
+            found = with_versions(read_overrides(overrides, disk), disk.versions)  # before anything is changed
         for note in found.notes:
             _log.warning("model %s: %s", name, note)
         self._attempts += 1

@@ -3,22 +3,24 @@
 Thread: the director's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from fastserve.config import ModelConfig
 from fastserve.engine.registry import OnDisk
-from fastserve.errors import ConfigError, InvalidRequest, quoted
+from fastserve.errors import ConfigError, InvalidRequest, LoadRefused, quoted
 
 FIXED_FIELDS = ("name", "path")
 """What a call cannot override: they say which model it is."""
 
 CONFIG = "config"
 """Among the overrides, Triton's configuration as JSON; the others are fields of ModelConfig."""
+
+MAX_LISTED = 8
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "max_batch_size": ("max_batch_rows", "batching"),
@@ -62,6 +64,22 @@ def read_overrides(asked: Mapping[str, Any], disk: OnDisk) -> Overrides:
         found = _from_triton(asked[CONFIG], {name: value for name, value in asked.items() if name != CONFIG}, disk)
     overridden(disk.config, found.fields)
     return found
+
+
+def with_versions(found: Overrides, there: Collection[int]) -> Overrides:
+    """`found` with a note of versions that it asks for by number and are not there. Raises LoadRefused where none is."""
+    asked = found.fields.get("versions")
+    missing = [number for number in asked if number not in there] if isinstance(asked, Sequence) else []
+    if not missing or isinstance(asked, str):
+        return found
+    told = f"versions {_listed(missing)} are asked for and not there; there are {_listed(sorted(there)) or 'none'}"
+    if len(missing) == len(asked or ()):
+        raise LoadRefused(told)
+    return replace(found, notes=(*found.notes, told))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:MAX_LISTED])) + (", ..." if len(numbers) > MAX_LISTED else "")
 
 
 def overridden(config: ModelConfig, overrides: Mapping[str, Any]) -> ModelConfig:

@@ -17,7 +17,7 @@ from msgspec.structs import asdict, replace
 
 from fastserve.backends.shared import hold, remove_left
 from fastserve.config import ModelConfig
-from fastserve.engine.overrides import CONFIG, DECIDED, Overrides, read_overrides, without_folder
+from fastserve.engine.overrides import CONFIG, DECIDED, Overrides, read_overrides, with_versions, without_folder
 from fastserve.engine.registry import OnDisk
 from fastserve.errors import InvalidRequest, LoadRefused, quoted
 from fastserve.repository.layout import Hint, ModelFiles, find_models
@@ -141,6 +141,7 @@ def read_upload(model: str, base: Path, config: str, known: OnDisk | None) -> tu
         said = "; ".join(without_folder(problem, disk) for problem in files.problems)
         raise InvalidRequest(f"no file of the request is a version's model, such as file:1/model.onnx: {said}")
     stamps = {number: stamp(path) for number, path in files.versions.items()}
+    found = with_versions(found, files.versions)
     return replace(disk, versions=files.versions, stamps=stamps, problems=files.problems), found
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastserve.config import ModelConfig
-from fastserve.engine.overrides import overridden, read_overrides
+from fastserve.engine.overrides import Overrides, overridden, read_overrides, with_versions
 from fastserve.engine.registry import OnDisk
-from fastserve.errors import InvalidRequest
+from fastserve.errors import InvalidRequest, LoadRefused
 
 BASE = Path("/srv/models/m")
 
@@ -119,6 +119,19 @@ def test_what_asks_for_nothing_is_not_told():
 
 def test_what_is_told_does_not_grow_with_the_request():
     assert len(notes({f"a{i}": 1 for i in range(1000)})) == 32
+
+
+def test_versions_that_are_not_there_are_told_and_refused_where_none_is():
+    def asked(*numbers: int) -> Overrides:
+        config = {"version_policy": {"specific": {"versions": numbers}}}
+        return with_versions(read_overrides({"config": json.dumps(config)}, on_disk()), {1, 2, 10})
+
+    assert asked(1, 10).notes == ()
+    assert asked(1, 99).notes == ("versions 99 are asked for and not there; there are 1, 2, 10",)
+    with pytest.raises(LoadRefused, match=r"versions 98, 99 are asked for and not there; there are 1, 2, 10"):
+        asked(98, 99)
+    for policy in ("latest", "all", {"latest": 2}):
+        assert with_versions(Overrides({"versions": policy}), {1}).notes == ()
 
 
 NAMES = [
