@@ -127,13 +127,15 @@ class Overloaded(QueueFull):
 
     code = ErrorCode.OVERLOADED
 
-    def __init__(self, *, model: str, wait_ns: int, run_ns: int, slo_ns: int) -> None:
-        """`wait_ns`, `run_ns`: how long it would wait, and how long its run would take."""
+    def __init__(self, *, model: str, wait_ns: int, run_ns: int, slo_ns: int, late_ns: int = 0) -> None:
+        """`wait_ns`, `run_ns`: how long it would wait, and how long its run would take. `late_ns`: had it come so much later,
+        and nothing changed meanwhile, it would have been taken."""
         super().__init__(
             f"model {quoted(model)} would answer in about {(wait_ns + run_ns) / 1e6:,.4g} ms, and its objective is"
             f" {slo_ns / 1e6:,.4g} ms: send the request again later" + (", with fewer rows" if run_ns > slo_ns else "")
         )
         self.retry_after_s = wait_ns / 1e9
+        self.late_ns = late_ns
 
 
 class DeadlineExceeded(FastServeError):

@@ -14,7 +14,7 @@ from fastserve.engine.short import ShortRuns
 from fastserve.errors import Overloaded
 
 AGAIN_SHARE = 64
-"""Of the objective: for so long a refusal is told again without a new prediction, which is far coarser than that."""
+"""Of the objective: for so long a refusal is told again without a new prediction, unless that says that it ends sooner."""
 
 
 class Gate:
@@ -57,7 +57,7 @@ class Gate:
             return refusal
         refusal, now = self._asked(newest_ns, 0)
         if refusal is not None:
-            self._told = refusal, newest_ns + self._again_ns
+            self._told = refusal, newest_ns + min(self._again_ns, refusal.late_ns)
             self._count(came_ns, now)
         return refusal
 

@@ -122,10 +122,13 @@ class Objective:
             return None
         wait_ns, run_ns = self._predicted(rows, own, pace, others, buckets, now_ns)
         planned_ns = came_ns + (end_ns - came_ns) * PLANNED_SHARE - now_ns
-        if (wait_ns + run_ns) * self._caution <= planned_ns:
+        late_ns = (wait_ns + run_ns) * self._caution - planned_ns
+        if late_ns <= 0:
             return None
-        rules = self._rules
-        return Overloaded(model=rules.model, wait_ns=round(wait_ns), run_ns=round(run_ns), slo_ns=rules.slo_ns)
+        model, slo_ns = self._rules.model, self._rules.slo_ns
+        return Overloaded(
+            model=model, wait_ns=round(wait_ns), run_ns=round(run_ns), slo_ns=slo_ns, late_ns=round(late_ns)
+        )
 
     def pace(self, bucket: Hashable) -> Pace:
         """What its runs take, and the most rows of one."""

@@ -57,6 +57,18 @@ def test_a_refusal_is_told_again_for_a_moment_and_no_longer() -> None:
     assert 'fastserve_objective_requests_total{model="m",outcome="refused"} 3' in metrics.text().decode()
 
 
+def test_it_is_told_again_only_while_it_is_foretold() -> None:
+    batcher, gate, _ = gated(86 * MS)  # two batches and its own run take 78, of 77.4 that are planned with
+    waiting(batcher)
+    told = gate.refusal([1])
+    assert told is not None
+    assert 0 < told.late_ns < 86 * MS // 64
+    again = gate.refusal([told.late_ns])
+    assert again is told
+    later = gate.refusal([told.late_ns + 1])
+    assert later is not told
+
+
 def test_the_batchers_wait_is_told() -> None:
     batcher, gate, _ = gated(100 * MS)
     assert gate.wait_ns == 0
