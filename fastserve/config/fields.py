@@ -136,6 +136,9 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     metrics_path: Annotated[
         Annotated[str, Meta(pattern="^/")] | None, Meta(description="One more path for the metrics, beside /metrics.")
     ] = None
+    metrics_compat: Annotated[
+        bool, Meta(description="Whether metrics also have the names that Triton and TensorFlow Serving give them.")
+    ] = False
     monitoring_config_file: Annotated[
         str | None,
         Meta(description="TF Serving's monitoring file; one beside models.config is found.", extra=PATH_FIELD),

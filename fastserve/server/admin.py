@@ -15,7 +15,7 @@ from fastserve.http.routes import Protocol, Route
 from fastserve.http.status import json_error
 from fastserve.metrics import Snapshot, of_models, rendered
 from fastserve.protocols.table import DESCRIBED
-from fastserve.server import admin_openapi, openapi
+from fastserve.server import admin_openapi, compat, openapi
 from fastserve.server.docs import DOCUMENT_PATH, PAGE_PATH, Docs
 
 JSON: Headers = [("content-type", "application/json")]
@@ -35,8 +35,10 @@ class Admin:
         draining: Callable[[], bool],
         metrics_path: str | None = None,
         others: Sequence[Protocol] = (),
+        metrics_compat: bool = False,
     ) -> None:
         """`others`: the protocols that the API document tells of, beside ours."""
+        self._more_metrics = compat.text if metrics_compat else lambda _: b""
         self._engine = engine
         self._draining = draining
         self._metrics_path = metrics_path
@@ -96,7 +98,7 @@ class Admin:
 
         def tell(counted: Snapshot) -> None:
             seen = counted if caller.models is None else of_models(counted, caller.may_use)
-            reply.send(Response(200, METRICS_TEXT, rendered(seen)))
+            reply.send(Response(200, METRICS_TEXT, rendered(seen) + self._more_metrics(seen)))
 
         self._engine.control.collect(tell)
 

@@ -97,7 +97,7 @@ class App:
         protocols = [protocol(engine) for protocol in PROTOCOLS]
         server = config.server
         self.site = Site(
-            [*protocols, Admin(engine, lambda: self.draining, server.metrics_path, protocols)],
+            [*protocols, Admin(engine, lambda: self.draining, server.metrics_path, protocols, server.metrics_compat)],
             max_body_bytes=server.max_body_bytes,
             request_timeout_ns=server.request_timeout_ms * 1_000_000,
             cors_origins=server.cors_origins,
