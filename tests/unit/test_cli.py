@@ -60,6 +60,7 @@ OPTIONS_OF_SERVE = [
 ]
 OPTIONS_BEYOND = [
     "--header-timeout-ms",
+    "--metrics-compat",
     "--metrics-path",
     "--monitoring-config-file",
     "--batching-parameters-file",
