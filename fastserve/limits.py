@@ -1,6 +1,6 @@
 """How much of anything a client may send, in one place; bodies have an option of their own (`--max-body-bytes`).
 
-Whoever reads it counts before memory is taken. README.md and SECURITY.md have the same table, and a test compares them.
+Whoever reads it counts before memory is taken. docs/operation.md has the same table, and a test compares them.
 """
 
 MAX_HEAD_BYTES = 128 << 10

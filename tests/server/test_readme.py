@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its curl lines are run, its links lead somewhere."""
+"""What README and docs show is what happens: their curl lines are run, their links lead somewhere."""
 
 import json
 import re
@@ -20,7 +20,9 @@ from tests.support.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-EVERY = re.findall(r"^\$ (curl (?:.*\\\n)*.*)\n(\{.*\})$", README, re.MULTILINE)
+DOCS = [f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))]
+SHOWN_ANYWHERE = "\n".join([README, *((ROOT / page).read_text() for page in DOCS)])
+EVERY = re.findall(r"^\$ (curl (?:.*\\\n)*.*)\n(\{.*\})$", SHOWN_ANYWHERE, re.MULTILINE)
 """Commands, and the answer on the line below each."""
 PREDICT = "/v1/models/iris/predict"
 SHOWN = [(command, answer) for command, answer in EVERY if PREDICT not in command]
@@ -72,10 +74,23 @@ def test_table_at_start_is_as_shown(capsys: pytest.CaptureFixture[str], monkeypa
     assert set(shown.splitlines()) <= set(printed.splitlines())
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", *DOCS])
 def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text()):
-        assert (ROOT / target).exists(), target
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (ROOT / page).read_text()):
+        name, _, place = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), target
+        assert not place or place in headings(file), target
+
+
+def headings(page: Path) -> set[str]:
+    """As links name them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    assert set(re.findall(r"\]\((docs/[^)#]+)", README)) == set(DOCS)
 
 
 def test_first_commands_are_targets_of_make() -> None:
@@ -87,7 +102,7 @@ def test_first_commands_are_targets_of_make() -> None:
 
 def test_a_prediction_from_a_dataset_is_as_shown(tmp_path: Path) -> None:
     shutil.copytree(demo.MODELS / "iris", tmp_path / "models" / "iris")
-    commands = re.findall(r"^\$ (printf .*> [\w.]+)", README, re.MULTILINE)
+    commands = re.findall(r"^\$ (printf .*> [\w.]+)", SHOWN_ANYWHERE, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
         subprocess.run(command, shell=True, cwd=tmp_path, check=True)
