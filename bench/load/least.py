@@ -23,8 +23,8 @@ READ_BYTES = 1 << 20
 MOST_ROWS = 8
 """Of a batch: where onnxruntime alone is as fast a row as it gets, with as many left for the other thread."""
 
-LENGTH = b"content-length:"
-BINARY = b"inference-header-content-length:"
+LENGTH = b"\r\ncontent-length:"
+BINARY = b"\r\ninference-header-content-length:"
 
 
 class Client:
@@ -124,7 +124,7 @@ def _answer(client: Client, row: np.ndarray) -> None:
         return
     told = {"name": "y", "datatype": "FP32", "shape": row.shape, "parameters": {"binary_data_size": row.nbytes}}
     head = orjson.dumps({"outputs": [told]})
-    client.answer(head, row.tobytes(), more=b"%b %d\r\n" % (BINARY, len(head)))
+    client.answer(head, row.tobytes(), more=b"inference-header-content-length: %d\r\n" % len(head))
 
 
 def main(models: str, port: str) -> None:
