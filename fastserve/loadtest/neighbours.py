@@ -28,7 +28,7 @@ class Neighbours:
 
     def share(self) -> float:
         """0 to 1."""
-        passed, busy, own = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        passed, busy, own = (end - begin for end, begin in zip(self._now(), self._began, strict=True))
         return max(0.0, busy - own) / max(passed * len(os.sched_getaffinity(0)), 1e-9)
 
     @staticmethod
